@@ -46,6 +46,18 @@ _OF_MASKS: tuple[LossName, ...] = (
 )
 _SMOOTHED: tuple[LossName, ...] = ("cross_entropy", "binary_cross_entropy")
 """Losses with `label_smoothing`."""
+soft_losses: tuple[LossName, ...] = (
+    "cross_entropy",
+    "binary_cross_entropy",
+    "dice",
+    "log_dice",
+    "jaccard",
+    "tversky",
+    "focal_tversky",
+)
+"""Losses of masks that can be computed against probabilities."""
+whole_mask_losses: tuple[LossName, ...] = ("boundary", "cldice")
+"""Losses that need complete masks, as they measure distances to borders or centre lines."""
 losses_of: Mapping[TargetKind, tuple[LossName, ...]] = {
     "image": _OF_VALUES,
     "labels": ("binary_cross_entropy", "focal"),

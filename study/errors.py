@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 from results.text import printable
 
@@ -27,8 +28,11 @@ class ConfigError(Exception):
     """The input is invalid; raised before anything runs."""
 
     def __init__(self, problems: Iterable[Problem], file: str) -> None:
-        self.problems = sorted(set(problems))
+        self.problems, self._of_file = sorted(set(problems)), file
         super().__init__("\n".join(problem.line(file) for problem in self.problems))
+
+    def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:
+        return type(self), (self.problems, self._of_file)
 
 
 def unknown(kind: str, name: object, allowed: Iterable[str], *, meant: str | None = None) -> str:

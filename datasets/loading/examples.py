@@ -57,6 +57,7 @@ class WholeImages(Examples):
         targets: (N, ...) of all rows; None if the target is the image or there is none.
         rows: The rows of the examples.
         augmenter: Changes the examples that are drawn.
+        target_rows: The row of `targets` of each example; None if they are those of the images.
     """
 
     def __init__(
@@ -65,9 +66,12 @@ class WholeImages(Examples):
         targets: TargetArray | None,
         rows: Sequence[int],
         augmenter: "Augmenter | None" = None,
+        *,
+        target_rows: Sequence[int] | None = None,
     ) -> None:
         self._images, self._targets = images, targets
         self._rows: Positions = np.asarray(rows, dtype=np.int64)
+        self._target_rows = self._rows if target_rows is None else np.asarray(target_rows, dtype=np.int64)
         self._augmenter = augmenter if augmenter is not None and augmenter.active else None
 
     def __len__(self) -> int:
@@ -82,7 +86,7 @@ class WholeImages(Examples):
         """Return the prepared images and targets."""
         rows = self._rows[positions]
         # A view would save the copy, but torch warns of read-only arrays.
-        return self._images[rows], None if self._targets is None else self._targets[rows]
+        return self._images[rows], None if self._targets is None else self._targets[self._target_rows[positions]]
 
     def draw(self, positions: Positions, key: tuple[int, int], view: int = 0) -> Example:
         """Return augmented images and targets. Keys are positions, so results do not depend on other rows."""

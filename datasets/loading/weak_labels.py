@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.cache.arrays import PREPARED, CachedArray, Layout, open_entry
-from datasets.loading.prepare import BUDGET_BYTES, run_in_threads
+from datasets.loading.prepare import BUDGET_BYTES, prepared_entries, run_in_threads
 from datasets.settings import ImageSettings
 from datasets.source import IGNORE, Box, Index, Pixels, Source
 from datasets.splits.weak_rows import WeakName, WeakRows, weak_fingerprint, weak_rows
@@ -56,7 +56,8 @@ class WeakLabels:
     """Weak labels of the training images that have them.
 
     Attributes:
-        masks: Annotated pixels by row of the index, in the format of masks; None for labels of whole images.
+        masks: Annotated pixels in the format of masks; None for labels of whole images.
+        mask_rows: The row of `masks` of each image; None if `masks` has the rows of the index.
         present: (images, classes) in the order of the images: 1 for classes that are known to be present, 0 for absent
             ones, NaN for others; None if nothing is known of whole images.
         boxes: Corners (rows of the index, boxes, 4, 2) as fractions of width and height of the input, in the order of a
@@ -65,6 +66,7 @@ class WeakLabels:
     """
 
     masks: CachedArray | None = None
+    mask_rows: Sequence[int] | None = None
     present: NDArray[np.float32] | None = None
     boxes: NDArray[np.float32] | None = None
     box_classes: NDArray[np.int64] | None = None
@@ -192,7 +194,19 @@ def _cached(
         MASKS: ((len(index), *shape), dtype),
         PRESENT: ((len(index), len(index.classes)), np.float32),
     }
-    return open_entry(cache / PREPARED / _key(index, rows, spec), layout, fill, budget_bytes=budget_bytes)
+    keep = prepared_entries(index, "mask", spec.image, structure=None, cache=cache)
+    return open_entry(cache / PREPARED / _key(index, rows, spec), layout, fill, budget_bytes=budget_bytes, keep=keep)
+
+
+def pseudo_label_layout(index: Index, images: int, shape: tuple[int, int], *, probabilities: bool) -> Layout:
+    """Return the arrays of the pseudo-labels of a number of images whose inputs have `shape` (height, width).
+
+    They have the format of masks, `probabilities` that of masks of overlapping classes.
+    """
+    of_image, dtype = target_layout(index, "mask", shape)
+    if probabilities:
+        of_image = (len(index.classes), *shape)
+    return {MASKS: ((images, *of_image), dtype)}
 
 
 def _scribbles(

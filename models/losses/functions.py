@@ -6,6 +6,10 @@ weights of means over classes, so their scale is irrelevant. `models.counts.IGNO
 numbers, marks pixels that are not annotated: they are ignored by all losses and have gradient 0. Means over classes
 leave out overlapping classes without an annotated pixel in the batch.
 
+The losses in `models.settings.soft_losses` also take the probabilities of all channels as a floating-point target with
+the shape of the logits, NaN where they are unknown. The intersection of overlap losses then is the sum of min(p, t) in
+place of p t, so that they are smallest where the prediction p equals the target t (Wang et al. 2023).
+
 Losses are those of the global batch: all sums over it use `models.distributed.sum_with_gradient`.
 
 `torch.nn.functional.cross_entropy` is avoided: on CUDA it has no deterministic form for images.
@@ -70,10 +74,10 @@ def cross_entropy(
     if not exclusive:
         raise ValueError("cross_entropy on overlapping classes; allowed: exclusive classes; take binary_cross_entropy")
     log_p = F.log_softmax(logits.float(), dim=1)
+    truth, known = _distributions(target, log_p.shape[1])
     if not label_smoothing:
-        return _mean_at_truth(-log_p, target, class_weights)
-    truth = one_hot(target, log_p.shape[1]).float()
-    uniform = is_labelled(target).unsqueeze(1) / log_p.shape[1]
+        return _mean(-log_p, truth, class_weights)
+    uniform = known / log_p.shape[1]
     smoothed = (1 - label_smoothing) * truth + label_smoothing * uniform
     weights = 1.0 if class_weights is None else class_weights.float().view(1, -1, *[1] * (log_p.dim() - 2))
     return ratio(-log_p * smoothed * weights, truth * weights)
@@ -112,9 +116,10 @@ def binary_cross_entropy(
     scores = logits.float()
     if exclusive:
         log_p, log_rest = _log_softmax_and_rest(scores)
-        truth = one_hot(target, scores.shape[1])
-        counted = torch.ones_like(truth) & is_labelled(target).unsqueeze(1)
-        cost = -torch.where(truth, log_p, log_rest)
+        truth, known = _distributions(target, scores.shape[1])
+        counted = known.expand_as(truth)
+        is_soft = target.is_floating_point()
+        cost = -(truth * log_p + (1 - truth) * log_rest) if is_soft else -torch.where(truth.bool(), log_p, log_rest)
         if label_smoothing:
             cost = (1 - label_smoothing) * cost - label_smoothing / 2 * (log_p + log_rest)
         return _mean(cost, counted, class_weights)
@@ -265,6 +270,16 @@ def _known(target: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(known, target, 0).float(), known
 
 
+def _distributions(target: Tensor, channels: int, first: int = 0) -> tuple[Tensor, Tensor]:
+    """Return probabilities of exclusive classes from channel `first` on, 0 where unknown, and where they are known.
+
+    Their shapes are (N, channels - first, ...) and (N, 1, ...).
+    """
+    if not target.is_floating_point():
+        return one_hot(target, channels)[:, first:].float(), is_labelled(target).unsqueeze(1)
+    return torch.nan_to_num(target[:, first:].float()), ~torch.isnan(target[:, :1])
+
+
 def _mean(cost: Tensor, counted: Tensor, class_weights: Tensor | None) -> Tensor:
     """Return the mean of cost (N, C, ...) where counted; 0, attached to the graph, if nothing is counted."""
     weights = counted.float()
@@ -306,7 +321,8 @@ def _overlap(logits: Tensor, target: Tensor, exclusive: bool) -> tuple[Tensor, T
     """
     p, truth, known = _foreground(logits, target, exclusive)
     dims = [0, *range(2, p.dim())]
-    maps = p * truth, p, truth, known.to(p.dtype).expand_as(p)
+    common = torch.minimum(p, truth) if target.is_floating_point() else p * truth
+    maps = common, p, truth, known.to(p.dtype).expand_as(p)
     intersection, predicted, actual, pixels = sum_with_gradient(torch.stack([part.sum(dims) for part in maps]))
     return intersection, predicted, actual, pixels > 0
 
@@ -318,9 +334,8 @@ def _foreground(logits: Tensor, target: Tensor, exclusive: bool) -> tuple[Tensor
     """
     scores = logits.float()
     if exclusive:
-        known = is_labelled(target).unsqueeze(1)
-        p = (scores.softmax(dim=1) * known)[:, 1:]
-        return p, one_hot(target, scores.shape[1])[:, 1:].float(), known
+        truth, known = _distributions(target, scores.shape[1], first=1)
+        return (scores.softmax(dim=1) * known)[:, 1:], truth, known
     truth, known = _known(target)
     return scores.sigmoid() * known, truth, known
 

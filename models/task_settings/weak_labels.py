@@ -5,13 +5,19 @@ from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from models.settings import BaseModelSettings, LossName, LossWeights, Pool, SegmentationSettings, TaskSettings
+from models.settings import (
+    BaseModelSettings,
+    LossName,
+    LossWeights,
+    Pool,
+    SegmentationSettings,
+    TaskSettings,
+    whole_mask_losses,
+)
 
 WeakKind = Literal["box", "points", "scribble", "class"]
 Rest = Literal["none", WeakKind]
 """Which labels the training images beyond the labelled fraction have."""
-_OF_WHOLE_MASKS: tuple[LossName, ...] = ("boundary", "cldice")
-"""Losses that need complete masks, as they measure distances to borders or centre lines."""
 _OF_PIXELS: tuple[WeakKind, ...] = ("points", "scribble")
 """Labels that have the losses of the stage."""
 
@@ -75,7 +81,7 @@ class WeakLabelSettings(SegmentationSettings):
         weights: dict[LossName, float] = {}
         for name, weight in self.loss.items():
             used: LossName = "cross_entropy" if name == "boundary_cross_entropy" else name
-            if weight and name not in _OF_WHOLE_MASKS:
+            if weight and name not in whole_mask_losses:
                 weights[used] = weights.get(used, 0.0) + weight
         return weights
 

@@ -18,6 +18,7 @@ from models.tasks.masked_reconstruction import MaskedReconstruction
 from models.tasks.reconstruction import Reconstruction
 from models.tasks.self_distillation import SelfDistillation
 from models.tasks.weak_labels import make_segmentation
+from models.tasks.weak_labels.pseudo import PseudoLabels
 
 tasks: Mapping[str, Callable[[Any, Outputs], Task]] = {
     "reconstruction": Reconstruction,
@@ -30,6 +31,7 @@ tasks: Mapping[str, Callable[[Any, Outputs], Task]] = {
     "segmentation": make_segmentation,
     "adversarial": Adversarial,
     "consistency": make_consistency,
+    "pseudo_labels": PseudoLabels,
 }
 
 

@@ -33,11 +33,17 @@ class Adversarial(Segmentation):
     """Target, scores and probabilities are those of `Segmentation`."""
 
     takes_features = False
+    reports: tuple[str, ...] = ("labelled_loss", "unlabelled_loss")
 
     def __init__(self, settings: AdversarialSettings, outputs: Outputs) -> None:
         super().__init__(settings, outputs)
+        self._reported: dict[str, Tensor] = {}
         self.block = settings.adversarial
         self._discriminator: Discriminator
+
+    def reported(self) -> Mapping[str, Tensor]:
+        """Return the losses of labelled and of unlabelled images, whose sum is that of the network."""
+        return self._reported
 
     def companions(self, network: Network, another_network: NetworkFactory | None = None) -> Mapping[str, Companion]:
         """Create the discriminator."""
@@ -48,6 +54,7 @@ class Adversarial(Segmentation):
     def updates(self, network: nn.Module, batch: Batch) -> Iterator[Update]:
         """Yield the discriminator's update unless it is fixed, then the network's."""
         block, losses = self.block, list[Tensor]()
+        self._reported = {}
         is_second_phase = batch.unlabelled is not None and batch.update >= block.unlabelled_start
         is_fixed = is_second_phase and block.freeze_discriminator
         self._discriminator.train(not is_fixed)  # eval mode fixes the statistics of batch norm too
@@ -59,9 +66,11 @@ class Adversarial(Segmentation):
             with _without_gradients(self._discriminator):
                 adversarial = self.adversarial_loss(maps, batch.images, self._labelled(batch.target))
             losses.append(self._loss(logits, batch.target) + block.lambda1 * adversarial)
+            self._reported["labelled_loss"] = losses[-1].detach()
         if batch.unlabelled is not None and block.uses_unlabelled(batch.update):
             with contributing(batch.unlabelled_counts), _without_gradients(self._discriminator):
                 losses.append(self.unlabelled_loss(network, batch.unlabelled, batch.update))
+            self._reported["unlabelled_loss"] = losses[-1].detach()
         yield Update(NETWORK, sum(losses[1:], start=losses[0]))
 
     def discriminator_loss(self, maps: Tensor, batch: Batch) -> Tensor:

@@ -153,6 +153,13 @@ class Task(ABC):
     takes_features: ClassVar[bool] = False
     """Whether the network is applied to `Batch.inputs` alone, so that feature maps can replace the images."""
 
+    reports: tuple[str, ...] = ()
+    """Names of values of training, in addition to the loss, of which the history has the mean over each epoch."""
+
+    def reported(self) -> Mapping[str, Tensor]:
+        """Return these values for the last batch, over all workers; none that the batch does not have."""
+        return {}
+
     @abstractmethod
     def head_channels(self) -> int:
         """Return the number of output channels per pixel (or per image)."""

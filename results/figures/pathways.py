@@ -23,8 +23,8 @@ class Group:
 
     Args:
         lines: Text of the box.
-        parent: Index of the group whose weights it starts from, None for none.
-        link: Which weights are carried over from the parent.
+        parent: Index of the group before it, None for none.
+        link: What it has of the parent, such as the weights that are carried.
         ends: Pathways that end here.
         shared: Number of pathways that contain the group.
     """

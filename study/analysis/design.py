@@ -10,7 +10,7 @@ from study.analysis.annotation_cost import annotation_hours
 from study.config.stages import MaskStage, Stage
 from study.planning.baselines import baseline_of, family_name
 from study.planning.dataset_view import FEWEST_UNLABELLED
-from study.planning.graph import Plan, Replicate, pool_of_stage
+from study.planning.graph import Plan, Replicate, lineage, pool_of_stage
 from study.store.paths import FAILURES
 from study.store.store import Store
 
@@ -47,20 +47,22 @@ def _cells(plan: Plan, store: Store, failed: frozenset[str]) -> list[PlannedCell
         cells.setdefault((replicate.arm, replicate.labelled), []).append(replicate)
     sizes = {labelled: _mean_sizes(plan, labelled) for labelled in plan.spec.compare.labelled}
     hours = annotation_hours(plan)
+    nodes = {**plan.nodes, **plan.graph.after_search}
+
+    def has_failed(replicate: Replicate) -> bool:
+        """Return whether a stage that it needs failed in the last run and the replicate has no scores."""
+        last, stages = replicate.chain[-1], lineage(nodes.__getitem__, replicate.chain[-1:])
+        return not failed.isdisjoint(stages) and not store.scored(last, replicate.scoring.key)
+
     return [
         PlannedCell(
             arm=plan.arms[arm].key, level=labelled, labelled_fraction=sizes[labelled][0],
             labelled_images=round(sizes[labelled][1]),
-            failed=sum(_has_failed(replicate, store, failed) for replicate in replicates),
+            failed=sum(map(has_failed, replicates)),
             annotation_hours=hours.get((arm, labelled)),
         )
         for (arm, labelled), replicates in cells.items()
     ]  # fmt: skip
-
-
-def _has_failed(replicate: Replicate, store: Store, failed: frozenset[str]) -> bool:
-    """Return whether a stage of the chain failed in the last run and the replicate has no scores."""
-    return not failed.isdisjoint(replicate.chain) and not store.scored(replicate.chain[-1], replicate.scoring.key)
 
 
 def _mean_sizes(plan: Plan, labelled: float | int) -> tuple[float, float]:

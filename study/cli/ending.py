@@ -27,9 +27,9 @@ def outcome_lines(outcome: StudyOutcome, storage: Path) -> Iterator[str]:
     finished = store.finished()
     tasks = {digest: node.step.settings.task for digest, node in plan.nodes.items() if digest in finished}
     for digest, warnings in stage_warnings(store, tasks).items():
-        yield f"warning: {plan.nodes[digest].step.stage} {digest[:8]}: {'; '.join(warnings)}"
+        yield f"warning: {plan.nodes[digest].name} {digest[:8]}: {'; '.join(warnings)}"
     for digest, error in outcome.failures.items():
-        stage = plan.nodes[digest].step.stage
+        stage = plan.nodes[digest].name
         yield f"failed: {stage} {digest[:8]}: {error.partition(chr(10))[0]}"
     for arm in outcome.arms_without_result:
         yield f"failed: no candidate of {arm} was completed; study table {name} --search shows the reasons"

@@ -40,7 +40,7 @@ class Link(Settings):
     """One step of a pathway: a stage, and the parts it initializes from the previous stage."""
 
     stage: str
-    carry: Literal["encoder", "encoder+decoder", "encoder+decoder+head"] = "encoder"
+    carry: Literal["none", "encoder", "encoder+decoder", "encoder+decoder+head"] = "encoder"
     freeze: tuple[FreezeName, ...] = ()
     unfreeze_after: Count | None = None
     keep_dropout: bool = False
@@ -63,7 +63,7 @@ class Link(Settings):
     def parts(self) -> tuple[NetworkPart, ...]:
         """Return the parts whose weights are carried over."""
         parts: tuple[NetworkPart, ...] = ("encoder", "decoder", "head")
-        return parts[: self.carry.count("+") + 1]
+        return () if self.carry == "none" else parts[: self.carry.count("+") + 1]
 
 
 class Validation(Settings):

@@ -30,6 +30,7 @@ from models.settings import (
 from models.task_settings.consistency import ConsistencyBlock, ConsistencyMethod, ConsistencySettings
 from models.task_settings.distillation import FeatureDistillationSettings, TeacherNetworkSettings
 from models.task_settings.masking import MaskedReconstructionSettings
+from models.task_settings.pseudo_labels import PseudoLabelSettings
 from models.task_settings.views import ContrastiveSettings, SelfDistillationSettings
 from models.task_settings.weak_labels import WeakLabelSettings
 from study.config.compare import InitialWeights
@@ -347,6 +348,10 @@ class ConsistencyStage(ConsistencySettings, SemiSupervisedStage):
         return self
 
 
+class PseudoLabelStage(PseudoLabelSettings, SemiSupervisedStage):
+    """A stage of segmentation that also learns from labels that the previous stage predicts."""
+
+
 def unlabelled_start_problem(stage: AdversarialStage, updates: int | None) -> str | None:
     """Return an error message if images without masks start after all `updates` of a stage, else None."""
     start = stage.adversarial.unlabelled_start
@@ -369,6 +374,7 @@ Stage = (
     | SegmentationStage
     | AdversarialStage
     | ConsistencyStage
+    | PseudoLabelStage
 )
 
 

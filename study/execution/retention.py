@@ -18,7 +18,7 @@ def drop_weights(
     """Remove the weights that `keep` does not select, except for stages of other studies."""
     if plan.spec.keep.weights == "all":
         return
-    parents = frozenset(node.parent for node in plan.nodes.values() if node.parent)
+    parents = frozenset(digest for node in plan.nodes.values() for digest in node.needs)
     kept = parents | best if plan.spec.keep.weights == "parents+best" else frozenset[str]()
     stages = (
         plan.nodes.keys() | plan.candidates.keys() | (searches.candidate_stages() if searches is not None else set())

@@ -22,7 +22,7 @@ from study.execution.worker import Worker
 from study.monitoring.display import Display
 from study.monitoring.plan_summary import write_plan
 from study.monitoring.tracking import open_tracking
-from study.planning.graph import Plan, image_epochs
+from study.planning.graph import Plan, image_epochs, lineage
 from study.planning.pending import PendingStages, pending_stages
 from study.planning.pretrained import pretrained_weights, weights_of_stages
 from study.store.pretrained import store_weights
@@ -47,12 +47,12 @@ def execute_pending(
     """Run the pending stages of a plan, and those of its searches, on the cluster at an address or a local one."""
     spec = plan.spec
     # Finished ancestors are included: one that is damaged or lost its weights is trained again.
-    lineage = _with_ancestors(plan, pending.stages)
+    stages = lineage(plan.node, pending.stages)
     jobs = {
         digest: stage_job(
             plan, plan.nodes[digest], needs_weights=digest in pending.again or digest not in pending.stages
         )
-        for digest in lineage
+        for digest in stages
     }
     with connected(cluster) as initial:
         admission = _admission(plan, store, cache, display) if initial.joined else ALL_NODES
@@ -68,20 +68,20 @@ def execute_pending(
         )  # fmt: skip
         worker = Worker(jobs, runtime)
         if initial.joined or store.origin is not None:
-            _store_weights(plan, pending, lineage, store)
+            _store_weights(plan, pending, stages, store)
         source = _source(plan, searches, store, worker, display) if searches is not None else None
         with display, open_tracking(plan, store, display.line) as tracking:
             packing = _packing(plan, store, capacity, admission) if spec.resources.pack and gpus else None
             listeners = [display.progress, display, FailureLog(plan, store), tracking]
             is_leased_elsewhere = _LeasedElsewhere(store, display)
             queue = execute(
-                [_item(plan, digest) for digest in lineage],
+                [_item(plan, digest) for digest in stages],
                 worker,
                 Listeners(listeners if packing is None else [*listeners, packing]),
                 capacity=capacity,
                 resources=StageResources(cpus=spec.resources.cpus, gpus=gpus, workers=spec.resources.workers),
                 admission=admission,
-                done=lineage.keys() - set(pending.stages),
+                done=stages.keys() - set(pending.stages),
                 may_start=lambda digest: (
                     (packing is None or packing.may_start(digest)) and not is_leased_elsewhere(digest)
                 ),
@@ -138,13 +138,13 @@ def _source(plan: Plan, searches: "ArmSearches", store: Store, worker: Worker, d
     from study.search.controller import SearchController
 
     def new_stages(digests: Iterable[str], candidates: bool) -> NewStages:
-        lineage = _with_ancestors(plan, digests)
-        finished = {digest for digest in lineage if store.is_finished(digest)}
+        stages = lineage(plan.node, digests)
+        finished = {digest for digest in stages if store.is_finished(digest)}
         usable = {digest for digest in finished if store.has_weights(digest)}
-        pending = set(lineage) - usable if candidates else set(digests)
+        pending = set(stages) - usable if candidates else set(digests)
         display.progress.expect(pending)
-        items = [_added_item(plan, digest, worker, again=digest in finished - usable) for digest in lineage]
-        return NewStages(items, set(lineage) - pending)
+        items = [_added_item(plan, digest, worker, again=digest in finished - usable) for digest in stages]
+        return NewStages(items, set(stages) - pending)
 
     def compared() -> Iterable[str]:
         retry_io(lambda: write_plan(plan, store, searches))
@@ -161,23 +161,12 @@ def _added_item(plan: Plan, digest: str, worker: Worker, *, again: bool) -> Queu
     return replace(_item(plan, digest), work=work, retries=0 if candidate else None)
 
 
-def _with_ancestors(plan: Plan, stages: Iterable[str]) -> dict[str, None]:
-    """Return stages and all their ancestors, each once."""
-    lineage: dict[str, None] = {}
-    for digest in stages:
-        current: str | None = digest
-        while current is not None and current not in lineage:
-            lineage[current] = None
-            current = plan.node(current).parent
-    return lineage
-
-
-def _store_weights(plan: Plan, pending: PendingStages, lineage: Iterable[str], store: Store) -> None:
+def _store_weights(plan: Plan, pending: PendingStages, stages: Iterable[str], store: Store) -> None:
     """Store the published weights that workers may need. Raises `ConfigError` if pending stages lack theirs."""
     from models.weights.initial import WeightsUnavailable
 
     needed = pretrained_weights(plan, pending, store)
-    for name in [*needed, *(name for name in weights_of_stages(plan, lineage) if name not in needed)]:
+    for name in [*needed, *(name for name in weights_of_stages(plan, stages) if name not in needed)]:
         weights = published_weights(*name)
         try:
             store_weights(store, {weights: plan.contents.get(weights)})
@@ -205,8 +194,7 @@ def _refuse_too_small(plan: Plan, capacity: Capacity, gpus: float) -> None:
 
 def _item(plan: Plan, digest: str) -> QueuedStage:
     node = plan.node(digest)
-    needs = (node.parent,) if node.parent else ()
-    return QueuedStage(id=digest, needs=needs, cost=image_epochs(plan, node))
+    return QueuedStage(id=digest, needs=node.needs, cost=image_epochs(plan, node))
 
 
 def _packing(plan: Plan, store: Store, capacity: Capacity, admission: AdmittedNodes) -> Packing:

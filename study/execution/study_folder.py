@@ -62,7 +62,7 @@ class FailureLog(Listener):
         """Append the error of a compared stage that is not retried."""
         if again or outcome.status not in ("failed", "redo") or digest not in self._plan.nodes:
             return
-        failure = {"digest": digest, "stage": self._plan.nodes[digest].step.stage, "error": outcome.detail}
+        failure = {"digest": digest, "stage": self._plan.nodes[digest].name, "error": outcome.detail}
 
         def append() -> None:
             with self._file.open("a", encoding="utf-8") as stream:

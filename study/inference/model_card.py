@@ -148,8 +148,19 @@ def _data(model: Model, choice: Choice) -> str:
     start_text = f"It started from {start} weights." if start else f"It started from stage `{model.record['parent']}`."
     return (
         f"Data set {name}{source_text}: {counts['train']} images with labels for training, {counts['validation']} for "
-        f"validation. {start_text}"
+        f"validation. {start_text}{_pseudo_labels(model)}"
     )
+
+
+def _pseudo_labels(model: Model) -> str:
+    """Return the images whose labels other networks predicted, as text; empty for other models."""
+    labels = model.record.get("pseudo_labels")
+    if labels is None:
+        return ""
+    networks = len(labels["teachers"])
+    predicted = f"{networks} networks" if networks > 1 else f"stage `{labels['teachers'][0]}`"
+    images = model.record["data"]["unlabelled"]
+    return f" It also learned from {images} images without masks, with pseudo-labels predicted by {predicted}."
 
 
 def _validation_text(images: int) -> str:

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from cluster.protocol import StageResources
+from datasets.cache.arrays import size_of
 from datasets.loading.native import native_entries
 from datasets.loading.prepare import prepared_entries
 from datasets.loading.truth import truth_entry
+from datasets.loading.weak_labels import pseudo_label_layout
+from models.task_settings.pseudo_labels import pseudo_labels_of
 from study.monitoring.gpu_memory import WHOLE_GPU, known_shares, shape_of
 from study.monitoring.stage_records import Record, planned_kind_of, sample_records
 from study.monitoring.units import duration
@@ -185,13 +188,14 @@ def _slots(plan: Plan, estimates: Sequence[_Estimate], machine: Machine) -> int:
 
 def _time(plan: Plan, estimates: Sequence[_Estimate], slots: int, *, cuda: bool) -> Forecast:
     """Return the wall time in seconds, at least that of the longest chain, and the hours of all devices."""
-    resources, ends, total, hours = plan.spec.resources, dict[str | None, float](), 0.0, 0.0
+    resources, ends, total, hours = plan.spec.resources, dict[str, float](), 0.0, 0.0
     for estimate in estimates:
         load, seconds = estimate.load, estimate.seconds * estimate.load.times
         total += seconds
         hours += seconds * resources.workers * (estimate.gpus if cuda else resources.cpus) / 3600
         if not load.is_candidate:
-            ends[load.node.digest] = ends.get(load.node.parent, 0.0) + estimate.seconds
+            start = max((ends.get(need, 0.0) for need in load.node.needs), default=0.0)
+            ends[load.node.digest] = start + estimate.seconds
     wall_time = max(total / slots, max(ends.values(), default=0.0))
     return {"seconds": wall_time, "cpu_hours": None if cuda else hours, "gpu_hours": hours if cuda else None}
 
@@ -200,7 +204,7 @@ def _storage(plan: Plan, estimates: Sequence[_Estimate], slots: int) -> Forecast
     """Return the maximum bytes while the study runs, checkpoints included, and the bytes kept at its end."""
     keep = plan.spec.keep.weights
     compared = {item.load.node.digest: item.cost.weights for item in estimates if not item.load.is_candidate}
-    parents = compared.keys() & {item.load.node.parent for item in estimates}
+    parents = compared.keys() & {need for item in estimates for need in item.load.node.needs}
     weights = sum(item.cost.weights * item.load.times for item in estimates)
     other_files = sum(item.cost.other_files * item.load.times for item in estimates)
     checkpoints = slots * CHECKPOINT_COPIES * max((item.cost.weights for item in estimates), default=0.0)
@@ -213,7 +217,10 @@ def _storage(plan: Plan, estimates: Sequence[_Estimate], slots: int) -> Forecast
 
 
 def _cache(plan: Plan, cache: Path, reads: Iterable[PlannedStage]) -> Forecast:
-    """Return the bytes of prepared images and masks, and of those that this machine has already."""
+    """Return the bytes of prepared images, masks and pseudo-labels, and of those that this machine has already.
+
+    Pseudo-labels depend on weights, so that it is not known which ones there are.
+    """
     entries: dict[Path, int] = {}
     nodes = list(reads)
     for node in {id(node.identity): node for node in nodes}.values():
@@ -228,7 +235,18 @@ def _cache(plan: Plan, cache: Path, reads: Iterable[PlannedStage]) -> Forecast:
         for index in (view.index, *(annotator.index for annotator in view.annotators.values())):
             entries |= truth_entry(index, size, cache)
     present = sum(size for folder, size in entries.items() if folder.is_dir())
-    return {"bytes": sum(entries.values()), "there": present}
+    labels = sum(_pseudo_label_bytes(plan, node) for node in {node.digest: node for node in nodes}.values())
+    return {"bytes": sum(entries.values()) + labels, "there": present}
+
+
+def _pseudo_label_bytes(plan: Plan, node: PlannedStage) -> int:
+    """Return the bytes of the pseudo-labels of a stage."""
+    block = pseudo_labels_of(node.step.settings)
+    if block is None or not node.teachers:
+        return 0
+    view, shape = plan.views[node.selection.data], node.step.image.shape
+    images = len(view.stage_rows(node.selection).unlabelled)
+    return size_of(pseudo_label_layout(view.index, images, shape, probabilities=block.labels == "soft"))
 
 
 def forecast_lines(forecast: Forecast) -> list[str]:

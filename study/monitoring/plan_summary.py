@@ -11,14 +11,20 @@ from datasets.checks.classes import class_images_text
 from datasets.checks.volumes import distance_unit, volumes_text
 from study.analysis.annotation_cost import annotated_already, arms_at_budgets, hours_by_cell, hours_lines
 from study.analysis.detectable import alternatives, detectable, detectable_lines
-from study.analysis.weak_images import weak_image_lines, weak_images
+from study.analysis.weak_images import (
+    pseudo_label_lines,
+    pseudo_labelled_images,
+    teacher_runs,
+    weak_image_lines,
+    weak_images,
+)
 from study.config.recipes import recipe_values
 from study.config.stages import ConsistencyStage, MaskStage, Stage
 from study.monitoring.forecast import TrainingLoad, forecast, forecast_lines
 from study.planning.arms import StageConfig, text_of
 from study.planning.baselines import family_name
 from study.planning.evaluation import EvaluationSettings
-from study.planning.graph import Plan, image_epochs
+from study.planning.graph import Plan, image_epochs, lineage
 from study.planning.pending import PendingStages, pending_stages
 from study.planning.pretrained import changed_weights, missing_weights, unresolved_stages
 from study.store.atomic import write_signed
@@ -41,20 +47,21 @@ def summary(plan: Plan, store: Store, cache: Path, searches: "ArmSearches | None
     nodes = {**plan.nodes, **after_search}
     cost = {digest: image_epochs(plan, node) for digest, node in nodes.items()}
     replicates = plan.all_replicates
+    lineages = [list(lineage(nodes.__getitem__, replicate.chain[-1:])) for replicate in replicates]
     result = {
         "study": plan.spec.name,
         "arms": len({replicate.arm for replicate in replicates}),
         "cells": len({(replicate.arm, replicate.labelled) for replicate in replicates}),
         "replicates": len(replicates),
         "stages": {
-            "naive": sum(len(replicate.chain) for replicate in replicates),
+            "naive": sum(map(len, lineages)),
             "unique": len(nodes),
             "finished": len(pending.finished),
             "to_run": len(pending.stages),
             "after_search": len(after_search),
         },
         "image_epochs": {
-            "naive": sum(cost[digest] for replicate in replicates for digest in replicate.chain),
+            "naive": sum(cost[digest] for stages in lineages for digest in stages),
             "unique": sum(cost.values()),
             "to_run": sum(cost[digest] for digest in pending.stages if digest not in pending.scored),
         },
@@ -68,6 +75,8 @@ def summary(plan: Plan, store: Store, cache: Path, searches: "ArmSearches | None
         "recipes": _recipes(plan, (node.step for node in nodes.values())),
         "augment": _presets(node.step for node in nodes.values()),
         "weak_labels": weak_images(plan),
+        "pseudo_labels": pseudo_labelled_images(plan),
+        "teacher_runs": teacher_runs(plan),
         "leaks": [
             {"stage": step, "with": leak.target, "kind": leak.kind, "images": len(leak.images)}
             for leak in plan.leaks
@@ -96,7 +105,7 @@ def summary(plan: Plan, store: Store, cache: Path, searches: "ArmSearches | None
     if searches is not None:
         candidates = _candidate_loads(plan, searches)
         result["search"] = _search(searches, candidates, store)
-        loads += candidates.values()
+        loads += [load for of_search in candidates.values() for load in of_search]
     reads = [nodes[digest] for digest in pending.stages] + [load.node for load in loads]
     entries = detectable(plan, store)
     options = alternatives(plan, max(entry["comparisons"] for entry in entries))
@@ -194,25 +203,32 @@ def _mean_images(plan: Plan, labelled: float | int) -> dict[str, float]:
     return {name: round(sum(column) / len(column), 1) for name, column in counts.items()}
 
 
-def _candidate_loads(plan: Plan, searches: "ArmSearches") -> "dict[ArmSearch, TrainingLoad]":
-    """Return for each search its most expensive candidate, times the number of trials left."""
-    loads: dict[ArmSearch, TrainingLoad] = {}
+def _candidate_loads(plan: Plan, searches: "ArmSearches") -> "dict[ArmSearch, list[TrainingLoad]]":
+    """Return for each search the stages that it changes of its most expensive candidate, times the trials left."""
+    loads: dict[ArmSearch, list[TrainingLoad]] = {}
     for search in searches.all:
-        base = [plan.node(searches.planner.candidate(plan.arms[number], search.fold)[-1]) for number in search.arms]
-        node = max(base, key=lambda node: image_epochs(plan, node))
         trials = max(searches.search.trials - search.trials.settled, 0)
-        loads[search] = TrainingLoad(node=node, image_epochs=image_epochs(plan, node), times=trials, is_candidate=True)
+        candidates = []
+        for number in search.arms:
+            chain = searches.planner.candidate(plan.arms[number], search.fold)
+            nodes = [plan.node(stage) for stage in (*searches.stages_before(number, chain), chain[-1])]
+            candidates.append([
+                TrainingLoad(node=node, image_epochs=image_epochs(plan, node), times=trials, is_candidate=True)
+                for node in nodes
+            ])  # fmt: skip
+        loads[search] = max(candidates, key=lambda stages: sum(load.image_epochs for load in stages))
     return loads
 
 
-def _search(searches: "ArmSearches", candidates: "dict[ArmSearch, TrainingLoad]", store: Store) -> Summary:
+def _search(searches: "ArmSearches", candidates: "dict[ArmSearch, list[TrainingLoad]]", store: Store) -> Summary:
     """Count searches, their trials, and the cells to retrain if the best settings change."""
     return {
         "searches": len(searches.all),
         "finished": sum(search.trials.finished for search in searches.all),
         "trials": searches.search.trials * len(searches.all),
         "settled": sum(min(search.trials.settled, searches.search.trials) for search in searches.all),
-        "image_epochs": sum(load.image_epochs * searches.search.trials for load in candidates.values()),
+        "image_epochs": sum(load.image_epochs for of_search in candidates.values() for load in of_search)
+        * searches.search.trials,
         "cells_at_stake": searches.cells_at_stake(store.scored),
     }
 
@@ -260,6 +276,7 @@ def summary_text(summary: Summary) -> str:
         *_image_lines(summary["cell_images"]),
         *([f"distances    in {summary['distances']}"] if summary["distances"] else []),
         *_with_heading("weak labels", weak_image_lines(summary["weak_labels"])),
+        *_with_heading("pseudo-label", pseudo_label_lines(summary["pseudo_labels"], summary["teacher_runs"])),
         *_annotator_lines(summary["annotators"]),
         *_annotation_lines(summary["annotation"]),
         f"baseline     {'; '.join(summary['baselines']) or 'none: no arm is tested against another'}",

@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster.protocol import Listener, StageOutcome
 from study.monitoring.eta import EtaEstimator
-from study.planning.graph import Plan, image_epochs
+from study.planning.graph import Plan, image_epochs, lineage
 from study.planning.pending import PendingStages
 
 
@@ -120,7 +120,7 @@ class StudyProgress(Listener):
         """Return the name of a stage for the user."""
         node = self.plan.node(digest)
         step, selection = node.step, node.selection
-        parts = [step.stage, "/".join(filter(None, (step.architecture, step.backbone)))]
+        parts = [node.name, "/".join(filter(None, (step.architecture, step.backbone)))]
         if selection.labelled is not None:
             parts.append(f"labelled {selection.labelled:g}")
         if not self.is_compared(digest):
@@ -133,7 +133,4 @@ class StudyProgress(Listener):
         return {digest: float(image_epochs(self.plan, self.plan.node(digest))) for digest in digests}
 
     def _is_descendant(self, digest: str, ancestor: str) -> bool:
-        current: str | None = digest
-        while current is not None and current != ancestor:
-            current = self.plan.node(current).parent
-        return current is not None
+        return ancestor in lineage(self.plan.node, [digest])

@@ -84,16 +84,17 @@ def open_tracking(plan: Plan, store: Store, say: Callable[[str], None]) -> Itera
 
 
 def build_run(plan: Plan, digest: str) -> Run:
-    """Return a stage as a run, named by the factors that all arms with this stage have in common."""
+    """Return a stage as a run, named by the factors that all arms that need this stage have in common."""
     node = plan.node(digest)
     step, selection = node.step, node.selection
-    arms = [plan.arms[replicate.arm].factors for replicate in plan.replicates if digest in replicate.chain]
+    users = {digest, *(user for user, stage in plan.nodes.items() if digest in stage.teachers)}
+    arms = [plan.arms[replicate.arm].factors for replicate in plan.replicates if not users.isdisjoint(replicate.chain)]
     network = {"architecture": step.architecture or "", "backbone": step.backbone}
     factors = dict(arms[0].items() & _common_items(arms)) if arms else network
     levels = [factors[name] for name in (arms[0] if arms else network) if factors.get(name)]
     numbers = {"labelled": selection.labelled, "fold": selection.fold, "seed": node.seed}
     sampling = {name: f"{value:g}" for name, value in numbers.items() if value is not None}
-    parts = [step.stage, *levels, *(f"{name} {value}" for name, value in sampling.items()), digest[:8]]
+    parts = [node.name, *levels, *(f"{name} {value}" for name, value in sampling.items()), digest[:8]]
     settings = flatten_settings(step.settings.model_dump(mode="json", by_alias=True))
     image = flatten_settings(step.image.model_dump(mode="json"), "image.")
     params = {**network, "start": node.start, **settings, **image}

@@ -2,20 +2,22 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from hashlib import blake2b
 
 from datasets.errors import DataError
 from datasets.targets import annotation_kind_of
 from models.catalog import registry
 from models.settings import pool_of
+from models.task_settings.pseudo_labels import pseudo_labels_of
 from models.task_settings.weak_labels import weak_kind_of
 from models.versions import VERSIONS as MODELS
 from study.config.compare import WeightsFile
 from study.errors import ConfigError, Problem
 from study.planning.arms import Arm, StageConfig, evaluated_size
-from study.planning.dataset_view import RowSelection
+from study.planning.dataset_view import RowSelection, StageRows
 from study.planning.digest import Json, combined, digest
 from study.planning.evaluation import EvaluationSettings
-from study.planning.graph import Plan, PlannedStage, Replicate, Scoring
+from study.planning.graph import Plan, PlannedStage, Replicate, Scoring, pool_of_stage
 from study.planning.stage_identity import StageIdentity, stage_identity
 from study.planning.teachers import teacher_of
 
@@ -112,30 +114,81 @@ class Planner:
         labelled: float | int,
         nodes: dict[str, PlannedStage],
     ) -> tuple[str, ...]:
-        chain: list[str] = []
-        initial = self._initial_id(weights, identities[0].step.backbone)
+        """Plan the stages of a pathway and return their digests, without those that the last stage does not need."""
+        chain: list[PlannedStage] = []
+        needed: dict[str, PlannedStage] = {}
         for identity in identities:
             settings = identity.step.settings
             stage_seed = seed if settings.seed is None else settings.seed
-            selection = self._selection(identity, fold, seed, stage_seed, labelled)
-            fingerprint = self._fingerprint(identity.step.stage, selection)
-            start = chain[-1] if chain else initial
-            stage_digest = combined(identity.digest, fingerprint, str(stage_seed), start)
-            if stage_digest not in nodes:
-                nodes[stage_digest] = PlannedStage(
-                    digest=stage_digest, identity=identity, selection=selection, seed=stage_seed,
-                    parent=chain[-1] if chain else None, initial_weights=weights,
-                )  # fmt: skip
-            chain.append(stage_digest)
-        return tuple(chain)
+            # A student has the split of its teachers, also of other data than the target.
+            is_taught = bool(chain) and pseudo_labels_of(settings) is not None
+            split_seed = chain[-1].selection.seed if is_taught else stage_seed
+            selection = self._selection(identity, fold, seed, split_seed, labelled)
+            teachers = self._teachers(chain[-1], identity, selection, needed) if chain else ()
+            if not identity.step.link.parts and not teachers:
+                chain, needed = [], {}
+            parent = chain[-1].digest if chain else None
+            node = self._node(identity, selection, stage_seed, parent, weights, teachers)
+            chain.append(needed.setdefault(node.digest, node))
+        for planned in needed.values():
+            nodes.setdefault(planned.digest, planned)
+        return tuple(node.digest for node in chain)
+
+    def _teachers(
+        self,
+        parent: PlannedStage,
+        identity: StageIdentity,
+        selection: RowSelection,
+        nodes: dict[str, PlannedStage],
+    ) -> tuple[str, ...]:
+        """Plan the teachers of a stage with pseudo-labels: its parent, and runs of it that differ in the seed alone.
+
+        They read the same rows as the parent, and so no image of the test fold of the stage. Without images to label
+        there are none.
+        """
+        block = pseudo_labels_of(identity.step.settings)
+        if block is None or not pool_of_stage(self._rows(identity.step.stage, selection), identity.step):
+            return ()
+        teachers = [parent.digest]
+        for number in range(1, block.ensemble):
+            seed = _member_seed(parent.seed, number)
+            node = self._node(
+                parent.identity, parent.selection, seed, parent.parent, parent.initial_weights, parent.teachers,
+                member=number + 1,
+            )  # fmt: skip
+            nodes.setdefault(node.digest, node)
+            teachers.append(node.digest)
+        return tuple(teachers)
+
+    def _node(
+        self,
+        identity: StageIdentity,
+        selection: RowSelection,
+        seed: int,
+        parent: str | None,
+        weights: str | WeightsFile,
+        teachers: tuple[str, ...],
+        *,
+        member: int = 1,
+    ) -> PlannedStage:
+        fingerprint = self._rows(identity.step.stage, selection).fingerprint
+        carried = parent if identity.step.link.parts else None
+        start = carried or self._initial_id(weights, identity.step.backbone)
+        others = [teacher for teacher in teachers if teacher != carried]
+        return PlannedStage(
+            digest=combined(identity.digest, fingerprint, str(seed), start, *others),
+            identity=identity, selection=selection, seed=seed, parent=parent, initial_weights=weights,
+            teachers=teachers, member=member,
+        )  # fmt: skip
 
     def _selection(
-        self, identity: StageIdentity, fold: int | None, seed: int, stage_seed: int, labelled: float | int
+        self, identity: StageIdentity, fold: int | None, seed: int, split_seed: int, labelled: float | int
     ) -> RowSelection:
+        """Return the rows of a stage; `split_seed` is the seed of their split unless they are those of the target."""
         data, kind = identity.step.settings.data, annotation_kind_of(identity.step.settings.target)
         unlabelled, weak = pool_of(identity.step.settings), weak_kind_of(identity.step.settings)
         if data != self.plan.target:
-            return RowSelection(data=data, annotation_kind=kind, seed=stage_seed, unlabelled=unlabelled, weak=weak)
+            return RowSelection(data=data, annotation_kind=kind, seed=split_seed, unlabelled=unlabelled, weak=weak)
         if fold is None:
             return RowSelection(data=data, annotation_kind=kind, seed=0, unlabelled=unlabelled, weak=weak, reserve=True)
         return RowSelection(
@@ -143,9 +196,9 @@ class Planner:
             unlabelled=unlabelled, weak=weak,
         )  # fmt: skip
 
-    def _fingerprint(self, stage: str, selection: RowSelection) -> str:
+    def _rows(self, stage: str, selection: RowSelection) -> StageRows:
         try:
-            return self.plan.views[selection.data].stage_rows(selection).fingerprint
+            return self.plan.views[selection.data].stage_rows(selection)
         except DataError as error:
             raise ConfigError([Problem(path=f"stages.{stage}.data", message=str(error))], self.plan.file) from error
 
@@ -190,3 +243,8 @@ class Planner:
                 **settings._asdict(),
             )  # fmt: skip
         return self._scorings[key]
+
+
+def _member_seed(seed: int, number: int) -> int:
+    """Return the seed of a further member of an ensemble, which no replicate has except by chance."""
+    return int.from_bytes(blake2b(f"{seed} ensemble {number}".encode(), digest_size=4).digest()) >> 1

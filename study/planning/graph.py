@@ -1,7 +1,7 @@
 """The plan of a study and the graph of its unique stages. Imports neither torch nor ray."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -31,7 +31,16 @@ class PlannedStage:
     seed: int
     parent: str | None
     initial_weights: str | WeightsFile
-    """Initial weights of the chain; used by its first stage only."""
+    """Initial weights of the chain, from which its first stage starts, and those that nothing is carried to."""
+    teachers: tuple[str, ...] = ()
+    """The stages that label the images without masks of a stage with pseudo-labels, the parent first."""
+    member: int = 1
+    """Number of the network in an ensemble of teachers: 1 for the stage of a pathway, more for further runs of it."""
+
+    @property
+    def name(self) -> str:
+        """Return the name of the stage for the user."""
+        return self.step.stage + (f" teacher {self.member}" if self.member > 1 else "")
 
     @property
     def step(self) -> StageConfig:
@@ -39,9 +48,19 @@ class PlannedStage:
         return self.identity.step
 
     @property
+    def carried_from(self) -> str | None:
+        """Return the digest of the stage whose weights this one starts from, None for initial weights."""
+        return self.parent if self.step.link.parts else None
+
+    @property
     def start(self) -> str:
         """Return the source of the initial weights: digest of the parent, a name, or a path."""
-        return self.parent or source_of(self.initial_weights)
+        return self.carried_from or source_of(self.initial_weights)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Return the digests of the stages whose weights this one reads."""
+        return tuple(dict.fromkeys([*([self.parent] if self.parent is not None else []), *self.teachers]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +89,7 @@ class Scoring:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replicate:
-    """One fold and seed of a cell, with the digests of its chain."""
+    """One fold and seed of a cell, with the digests of its chain, without first stages that the last does not need."""
 
     arm: int
     labelled: float | int
@@ -128,8 +147,15 @@ class StageGraph:
             self._same_arms.append((dropped, kept))
 
     def defer(self, number: int, nodes: Mapping[str, PlannedStage], replicates: list[Replicate], first: int) -> None:
-        """Add the stages of an arm that its search does not change: those before chain position `first`."""
-        changed = {digest for replicate in replicates for digest in replicate.chain[first:]}
+        """Add the stages of an arm that its search does not change: those before position `first` of its chain."""
+        links = len(self._arms[number].chain)
+        changed, unchanged = set[str](), set[str]()
+        for replicate in replicates:
+            start = position_in(replicate.chain, first, links=links)
+            changed.update(replicate.chain[start:])
+            unchanged.update(replicate.chain[:start])
+        changed |= {teacher for digest in changed for teacher in nodes[digest].teachers}
+        changed -= unchanged
         with self._lock:
             self._nodes |= {d: node for d, node in nodes.items() if d not in changed and d not in self._nodes}
             self._deferred[number] = replicates, {d: node for d, node in nodes.items() if d in changed}
@@ -299,6 +325,27 @@ class Plan:
     def node(self, digest: str) -> PlannedStage:
         """Return a planned stage or a stage of a candidate."""
         return self.nodes.get(digest) or self.candidates[digest]
+
+
+def position_in(chain: Sequence[str], position: int, *, links: int) -> int:
+    """Return the position in a chain of the stage at a position of its pathway, which has a number of links.
+
+    Chains leave out first stages that nothing needs; the position of these is that of the first stage of the chain.
+    """
+    return max(position - (links - len(chain)), 0)
+
+
+def lineage(node_of: Callable[[str], PlannedStage], stages: Iterable[str]) -> dict[str, None]:
+    """Return stages and all whose weights they need, directly or not, each once and before those that it needs."""
+    needs_first: dict[str, None] = {}
+    waiting = list(stages)
+    while waiting:
+        missing = [need for need in node_of(waiting[-1]).needs if need not in needs_first]
+        if missing:
+            waiting += missing
+        else:
+            needs_first[waiting.pop()] = None
+    return dict.fromkeys(reversed(needs_first))
 
 
 def image_epochs(plan: Plan, node: PlannedStage) -> int:

@@ -26,7 +26,7 @@ from study.planning.checks.leak_checks import find_leaks, leak_message, leak_pro
 from study.planning.checks.published_checks import published_problems, published_warnings
 from study.planning.checks.search_checks import search_problems, search_warnings
 from study.planning.checks.teacher_checks import teacher_files, teacher_problems
-from study.planning.checks.weak_label_checks import rest_problems, unused_weak_problems
+from study.planning.checks.weak_label_checks import confidence_warnings, rest_problems, unused_weak_problems
 from study.planning.checks.weights_checks import initial_files, weights_problems
 from study.planning.dataset_view import DatasetView, DatasetViewSpec
 from study.planning.graph import Plan, StageGraph
@@ -95,7 +95,7 @@ def load_planner(
         mixed = spacing_warning(views[target].index) if spec.metrics.shape is not None else ""
         warnings += [f"data.{target}: {mixed}"] if mixed else []
     warnings += [f"data.{leak.data}: {leak_message(leak)}" for leak in leaks if spec.leaks == "report"]
-    warnings += [*published_warnings(spec, arms), *adapt_warnings(arms)]
+    warnings += [*published_warnings(spec, arms), *adapt_warnings(arms), *confidence_warnings(arms, views)]
     warnings += search_warnings(spec, arms, views[target], target) if target in views else []
     warnings += mirror_warnings(spec, arms, views[target].index, target) if target in views else []
     files = {file: hash_of(file) for file in weights_files(arms)}

@@ -24,9 +24,9 @@ class PendingStages:
 
 
 def pending_stages(plan: Plan, store: Store) -> PendingStages:
-    """Return the stages to train or evaluate. A parent is needed only if a stage to train starts from it."""
+    """Return the stages to train or evaluate. Weights of a stage are needed only if a stage to train reads them."""
     published = store.finished() & plan.nodes.keys()
-    needed_parents: set[str] = set()  # digests whose weights a child reads
+    needed: set[str] = set()  # digests whose weights another stage reads
     stages: list[str] = []
     again: set[str] = set()
     scored: set[str] = set()
@@ -36,21 +36,20 @@ def pending_stages(plan: Plan, store: Store) -> PendingStages:
             for key, scoring in plan.scorings.get(digest, {}).items()
             if digest not in published or not store.scored(digest, key)
         ]
-        if not unscored and digest not in needed_parents:
+        if not unscored and digest not in needed:
             continue
         trained = digest in published and (
             store.has_weights(digest)
             or (
-                digest not in needed_parents
+                digest not in needed
                 and all(rescoring_source(store, digest, scoring) is not None for scoring in unscored)
             )
         )
         if trained and not unscored:
             continue
         stages.append(digest)
-        parent = plan.nodes[digest].parent
-        if not trained and parent is not None:
-            needed_parents.add(parent)
+        if not trained:
+            needed.update(plan.nodes[digest].needs)
         if trained:
             scored.add(digest)
         elif digest in published:

@@ -9,7 +9,7 @@ from models.catalog.registry import has_weights, published_weights
 from study.errors import Problem
 from study.planning.arms import Arm
 from study.planning.checks.weights_checks import initial_path
-from study.planning.graph import Plan, PlannedStage
+from study.planning.graph import Plan, PlannedStage, lineage
 from study.planning.pending import PendingStages
 from study.planning.teachers import teacher_of, weights_by_backbone
 from study.store.pretrained import recorded_content, stored_weights
@@ -47,11 +47,9 @@ def unresolved_stages(plan: Plan) -> dict[NamedWeights, list[str]]:
     """Return the digests of all stages that depend on published weights whose content is not known."""
     nodes = {**plan.nodes, **plan.graph.after_search}
     stages: dict[NamedWeights, list[str]] = {}
-    for digest, node in nodes.items():
-        chain = [node]
-        while chain[-1].parent is not None:
-            chain.append(nodes[chain[-1].parent])
-        for name in {name: None for link in chain for _, name in _uses(plan, link)}:
+    for digest in nodes:
+        needed = [nodes[stage] for stage in lineage(nodes.__getitem__, [digest])]
+        for name in {name: None for node in needed for _, name in _uses(plan, node)}:
             if _is_unknown(weights := published_weights(*name), plan.contents.get(weights)):
                 stages.setdefault(name, []).append(digest)
     return stages
@@ -138,7 +136,7 @@ def _needed(plan: Plan, pending: PendingStages, store: Store) -> list[PlannedSta
 def _uses(plan: Plan, node: PlannedStage) -> Iterator[tuple[str, NamedWeights]]:
     """Yield the published weights from which a stage and its teacher start, with their path in the study file."""
     step, teacher = node.step, teacher_of(node.step.settings)
-    if node.parent is None and has_weights(*(name := (step.backbone, str(node.initial_weights)))):
+    if node.carried_from is None and has_weights(*(name := (step.backbone, str(node.initial_weights)))):
         yield initial_path(plan.spec.compare, node.initial_weights), name
     if teacher is not None and has_weights(*(name := (teacher.backbone, str(teacher.initial_weights)))):
         yield f"stages.{step.stage}.teacher.initial_weights", name

@@ -10,9 +10,10 @@ from datasets.versions import ELASTIC, WEAK
 from datasets.versions import VERSIONS as DATASETS
 from models.catalog import registry
 from models.settings import structure_of, upsampling_of
+from models.task_settings.pseudo_labels import pseudo_labels_of
 from models.task_settings.weak_labels import weak_kind_of, weak_values_of
+from models.versions import PSEUDO_LABELS, WEAK_LABELS
 from models.versions import VERSIONS as MODELS
-from models.versions import WEAK_LABELS
 from study.planning.arms import StageConfig
 from study.planning.digest import FORMAT, digest, without_defaults
 
@@ -35,6 +36,7 @@ _NOT_IN_SETTINGS: dict[str, Any] = {
     "threshold": True, "class_threshold": True, "tta": True, "postprocess": True,
     "upsampling": True, "adversarial": {"unlabelled"}, "augment": {"preset"}, "teacher": {"initial_weights"},
     "consistency": {"unlabelled": True, "strong": {"preset"}}, "rest": True, "weak": True,
+    "pseudo_labels": {"unlabelled"},
 }  # fmt: skip
 """Settings that enter the digest through fingerprint, node, step, scoring or other settings instead."""
 
@@ -95,6 +97,7 @@ def stage_identity(step: StageConfig, index: Index) -> StageIdentity:
         "outputs": {"names": names, "exclusive": exclusive, "structure": structure},
         "link": step.link.model_dump(mode="json", exclude={"stage"}),
         **_weak_labels(step),
+        **_pseudo_labels(step),
     }, ADDED_SETTINGS))  # fmt: skip
     return StageIdentity(step=step, names=names, exclusive=exclusive, structure=structure, digest=key)
 
@@ -103,6 +106,11 @@ def _weak_labels(step: StageConfig) -> dict[str, Any]:
     """Return the settings of weak labels that have an effect; nothing without weak labels."""
     values = weak_values_of(step.settings)
     return {"rest": {"version": WEAK_LABELS, **values}} if values else {}
+
+
+def _pseudo_labels(step: StageConfig) -> dict[str, Any]:
+    """Return the version of pseudo-labels; nothing without pseudo-labels."""
+    return {} if pseudo_labels_of(step.settings) is None else {"pseudo_labels": PSEUDO_LABELS}
 
 
 def _datasets_versions(step: StageConfig) -> dict[str, int]:

@@ -13,17 +13,19 @@ from study.report.facts import Facts, StageFacts
 def pathway_groups(facts: Facts) -> list[Group]:
     """Return the nodes of the pathway graph."""
     pathways, uses = _groups_by_pathway(facts), _runs_by_group(facts)
+    chained = {digest for chain in facts.chains for digest in chain.stages}
     groups = []
     for group, stages in _stages_by_group(facts).items():
         first, runs = stages[0], uses[group]
         through = [name for name, (path, _) in pathways.items() if group in path]
-        shared = f", used by {runs:,} runs" if runs > len(stages) else ""
+        in_chains = sum(stage.digest in chained for stage in stages)  # not the further runs of teachers
+        shared = f", used by {runs:,} runs" if runs > in_chains else ""
         noun = "stage" if len(stages) == 1 else "stages"
         groups.append(Group(
             title=first.name,
             lines=[f"{first.task} on {first.data}", f"{len(stages):,} {noun}{shared}", _cost_text(stages)],
             parent=facts.groups.get(first.parent or ""),
-            link=first.link,
+            link=first.start,
             ends=[name for name, (_, ends) in pathways.items() if group in ends],
             shared=len(through),
         ))  # fmt: skip
@@ -40,6 +42,11 @@ def _stages_by_group(facts: Facts) -> dict[int, list[StageFacts]]:
 def _runs_by_group(facts: Facts) -> Counter[int]:
     """Return the number of runs whose chain contains each group."""
     return Counter(facts.groups[digest] for chain in facts.chains for digest in chain.stages if digest in facts.groups)
+
+
+def _stages_without_sharing(facts: Facts) -> Counter[int]:
+    """Return the number of stages by group if every run had trained all that it needs."""
+    return Counter(facts.groups[stage.digest] for chain in facts.chains for stage in facts.needed(chain))
 
 
 def _groups_by_pathway(facts: Facts) -> dict[str, tuple[set[int], set[int]]]:
@@ -78,12 +85,7 @@ def cost_blocks(facts: Facts) -> Iterator[Block]:
         yield Text(text="No stage is finished yet.")
         return
     spent = sum(_seconds(facts.finished))
-    without_sharing = sum(
-        facts.stages[digest].seconds or 0.0
-        for chain in facts.chains
-        for digest in chain.stages
-        if digest in facts.stages
-    )
+    without_sharing = sum(stage.seconds or 0.0 for chain in facts.chains for stage in facts.needed(chain))
     runtimes = [facts.runtime(stage.digest) for stage in facts.finished]
     cpu = sum(
         (stage.seconds or 0.0) * runtime.get("cpus", 1) for stage, runtime in zip(facts.finished, runtimes, strict=True)
@@ -102,13 +104,13 @@ def cost_blocks(facts: Facts) -> Iterator[Block]:
 
 
 def _cost_grid(facts: Facts) -> Grid:
-    uses, rows = _runs_by_group(facts), []
+    uses, rows = _stages_without_sharing(facts), []
     for group, stages in _stages_by_group(facts).items():
         seconds, epochs = _seconds(stages), _image_epochs(stages)
         parent = facts.stages.get(stages[0].parent or "")
         rows.append([
             GridCell(stages[0].name),
-            GridCell(f"{parent.name} ({stages[0].link})" if parent else "initial weights"),
+            GridCell(f"{parent.name} ({stages[0].link})" if parent and stages[0].carries else "initial weights"),
             GridCell(f"{stages[0].task} on {stages[0].data}"),
             count(len(stages)),
             count(len(seconds)),

@@ -8,7 +8,7 @@ from datasets.checks.classes import class_images
 from datasets.checks.volumes import distance_unit, volumes_text
 from datasets.source import AnnotationKind
 from results.report.page import Block, Collapsible, Grid, GridCell, Items, Text, number_columns, text_columns
-from study.analysis.weak_images import weak_images
+from study.analysis.weak_images import pseudo_label_lines, pseudo_labelled_images, teacher_runs, weak_images
 from study.monitoring.units import count, percent, spread
 from study.planning.dataset_view import DatasetView
 from study.planning.graph import Plan
@@ -31,7 +31,7 @@ def data_blocks(facts: Facts) -> Iterator[Block]:
     yield from _class_grids(plan)
     yield _split_grid(plan)
     yield from _weak_label_grid(plan)
-    yield Items(items=[*_volumes(plan), *_leaks(plan)])
+    yield Items(items=[*_volumes(plan), *_pseudo_labels(plan), *_leaks(plan)])
     if plan.warnings:
         yield Collapsible(title=f"Warnings about the data ({len(plan.warnings)})", blocks=[Items(items=plan.warnings)])
 
@@ -130,6 +130,15 @@ def _weak_label_grid(plan: Plan) -> Iterator[Grid]:
             *number_columns("of the data set", "derived"),
         ]
         yield Grid(caption=caption, columns=columns, rows=rows)
+
+
+def _pseudo_labels(plan: Plan) -> Iterator[str]:
+    """Yield the numbers of images with pseudo-labels, of the networks that predict them, and of their further runs."""
+    for line in pseudo_label_lines(pseudo_labelled_images(plan), runs=0):
+        yield f"Images with pseudo-labels, mean over folds and seeds: {line}."
+    runs = teacher_runs(plan)
+    if runs:
+        yield f"Stages that are trained to predict pseudo-labels alone: {runs:,}."
 
 
 def _leaks(plan: Plan) -> Iterator[str]:

@@ -30,6 +30,23 @@ class StageFacts:
     link: str
     image_epochs: int | None
     seconds: float | None
+    teachers: tuple[str, ...] = ()
+    """The stages that predict labels of its images without masks, the parent first."""
+
+    @property
+    def carries(self) -> bool:
+        """Return whether the stage starts from weights of its parent."""
+        return self.parent is not None and self.link.partition(";")[0] != "none"
+
+    @property
+    def start(self) -> str:
+        """Return what the stage has of its parent, as text; empty without a parent."""
+        return "; ".join([*([self.link] if self.carries else []), *(["pseudo-labels"] if self.teachers else [])])
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Return the stages whose weights the stage reads."""
+        return tuple(dict.fromkeys([*([self.parent] if self.parent else []), *self.teachers]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +97,17 @@ class Facts:
             groups[digest] = numbers.setdefault((parent_group, stage.name, stage.link), len(numbers))
         return groups
 
+    def needed(self, chain: Chain) -> list[StageFacts]:
+        """Return the stages of a replicate and all that these need, as far as they are known."""
+        needed: dict[str, StageFacts] = {}
+        waiting = list(chain.stages)
+        while waiting:
+            digest = waiting.pop()
+            if digest in self.stages and digest not in needed:
+                needed[digest] = self.stages[digest]
+                waiting += needed[digest].needs
+        return list(needed.values())
+
     def record(self, digest: str) -> dict[str, Any]:
         """Return the record of a finished stage. Raises `DamagedStageError`."""
         if digest not in self._records:
@@ -109,6 +137,7 @@ def facts_of(plan: Plan, store: Store) -> Facts:
             link=_link_text(step.link.model_dump()) if node.parent else "",
             image_epochs=image_epochs(plan, node),
             seconds=_seconds(store, digest) if digest in finished else None,
+            teachers=node.teachers,
         )
     chains = [
         Chain(
@@ -151,6 +180,7 @@ def _stage_of_record(record: Mapping[str, Any], seconds: float | None) -> StageF
         link=_link_text(record["link"]) if record["parent"] else "",
         image_epochs=None,
         seconds=seconds if seconds is not None else record["seconds"],
+        teachers=tuple(record.get("pseudo_labels", {}).get("teachers", ())),
     )
 
 

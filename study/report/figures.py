@@ -261,7 +261,7 @@ def graph_description(groups: Sequence[figures.Group]) -> dict[str, str]:
     description = "; ".join(_group_text(group, groups) for group in groups)
     caption = (
         "Stages from left to right; the name of a pathway follows its last stage. Orange boxes with a thick edge are "
-        "shared by several pathways. A box names the weights that are transferred from the previous stage."
+        "shared by several pathways. A box names what a stage has of the previous one: its weights, or pseudo-labels."
     )
     return {"alt": f"Graph of the pathways. {description}.", "caption": caption}
 

@@ -21,7 +21,7 @@ def transfer_blocks(facts: Facts) -> Iterator[Block]:
     seen: dict[tuple[int, str], tuple[StageFacts, dict[str, Any]]] = {}
     for stage in facts.finished:
         key = (facts.groups[stage.digest], stage.network)
-        if stage.parent and key not in seen and len(seen) < MAX_LINKS:
+        if stage.carries and key not in seen and len(seen) < MAX_LINKS:
             transfer = json.loads(facts.store.file(stage.digest, "transfer.json").read_text(encoding="utf-8"))
             seen[key] = (stage, transfer)
     if not seen:

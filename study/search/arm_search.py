@@ -1,6 +1,6 @@
 """The searches of a plan: their arms and images, their results, and which arms are compared."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,9 @@ from study.errors import ConfigError
 from study.planning.arms import Arm, Resolver
 from study.planning.baselines import baseline_of
 from study.planning.builder import Planner
-from study.planning.checks.search_checks import parameters_of
+from study.planning.checks.search_checks import first_changed, parameters_of
 from study.planning.digest import digest
-from study.planning.graph import Plan
+from study.planning.graph import Plan, position_in
 from study.search.journal import count_lines, open_intact_part, open_journal, repair_journal
 from study.search.space import Space, Values, encoded
 from study.search.trials import Trials
@@ -85,6 +85,14 @@ class ArmSearches:
             return self.planner.candidate(arm, fold) if arm is not None else ()
         except ConfigError:
             return ()
+
+    def stages_before(self, number: int, chain: Sequence[str]) -> list[str]:
+        """Return the stages before the last one of a candidate of an arm that the parameters of its search change."""
+        arm = self.plan.arms[number]
+        first = first_changed(arm, parameters_of(self.plan.spec, arm))
+        start = position_in(chain, first, links=len(arm.chain))
+        teachers = (teacher for digest in chain[start + 1 :] for teacher in self.plan.node(digest).teachers)
+        return list(dict.fromkeys([*chain[start:-1], *teachers]))
 
     def _resolved(self, number: int, settings: Mapping[str, Any]) -> Arm | None:
         return self._resolver.arm(self.plan.arms[number].row, settings)

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cluster.protocol import NewStages, StageOutcome
 from study.planning.checks.search_checks import settings_text
-from study.planning.graph import image_epochs
+from study.planning.graph import image_epochs, lineage
 from study.search.arm_search import ArmSearch, ArmSearches
 from study.search.journal import open_journal
 from study.store.store import Store
@@ -114,7 +114,7 @@ class SearchController:
             case "skipped":
                 reasons = [
                     f"{self._stage_name(stage)}: {self._failed[stage]}"
-                    for stage in opened.chain
+                    for stage in self._needed(digest)
                     if stage in self._failed
                 ]
                 self._report(
@@ -145,7 +145,7 @@ class SearchController:
         last = chain[-1]
         opened = self._open.get(last) or _OpenCandidate(chain)
         opened.trials.append((arm_search, trial))
-        failed_stage = next((stage for stage in chain if stage in self._failed), None)
+        failed_stage = next((stage for stage in self._needed(last) if stage in self._failed), None)
         earlier = self._equal_trial(arm_search, trial, last)
         if self._store.is_finished(last):
             self._complete(opened)
@@ -198,25 +198,35 @@ class SearchController:
     def _report(self, opened: _OpenCandidate, state: TrialState, values: list[float] | None, reason: str = "") -> None:
         for arm_search, trial in opened.trials:
             attributes: dict[str, Any] = {"reason": reason} if reason else {}
-            arm_search.trials.tell(trial, state, values, **attributes, **self._cost(opened, state))
+            arm_search.trials.tell(
+                trial, state, values, **attributes, **self._cost(opened, state, arm_search.arm_of(trial.params))
+            )
             self._updated.add(arm_search.name)
             shown = f" {', '.join(f'{value:.4f}' for value in values)}" if values else ""
             settings = settings_text(trial.params)
             line = f"trial {trial.number} of {arm_search.name}: {state.name.lower()}{shown} ({settings})"
             self._say(line + (f": {reason}" if reason else ""))
 
-    def _cost(self, opened: _OpenCandidate, state: TrialState) -> dict[str, float]:
-        """Return the cost of the last stage of a candidate; earlier stages are shared."""
+    def _cost(self, opened: _OpenCandidate, state: TrialState, number: int) -> dict[str, float]:
+        """Return the cost of the stages of a candidate of an arm that its search changes; other stages are shared."""
         if not opened.chain:
             return {}
-        last = opened.chain[-1]
-        full_cost = image_epochs(self._plan, self._plan.node(last))
+        last, before = opened.chain[-1], self._searches.stages_before(number, opened.chain)
+        before = [stage for stage in before if self._store.is_finished(stage)]
+        earlier_cost, last_cost = (
+            sum(image_epochs(self._plan, self._plan.node(stage)) for stage in stages) for stages in (before, [last])
+        )
         if state != TrialState.COMPLETE:
-            return {"image_epochs": round(full_cost * opened.epochs)}
-        return {"image_epochs": full_cost, "seconds": self._store.manifest(last)["seconds"]}
+            return {"image_epochs": earlier_cost + round(last_cost * opened.epochs)}
+        seconds = sum(self._store.manifest(stage)["seconds"] for stage in (*before, last))
+        return {"image_epochs": earlier_cost + last_cost, "seconds": seconds}
+
+    def _needed(self, digest: str) -> list[str]:
+        """Return a stage and all that it needs, the first ones first."""
+        return list(reversed(lineage(self._plan.node, [digest])))
 
     def _stage_name(self, digest: str) -> str:
-        return self._plan.node(digest).step.stage
+        return self._plan.node(digest).name
 
 
 def values_of(store: Store, digest: str, metrics: Iterable[str]) -> list[float] | None:

@@ -43,6 +43,8 @@ class Checkpoints:
     """Epochs between checkpoints."""
     pause: float = 0.0
     """Minimum seconds between checkpoints, so that short epochs do not write constantly."""
+    labels: str | None = None
+    """Hash of what predicted labels of the stage depend on; a checkpoint after other labels is not used."""
     copies: CheckpointCopies = field(default_factory=CheckpointCopies)
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     _written: float = field(default_factory=time.monotonic)
@@ -66,9 +68,9 @@ class Checkpoints:
             for name, tensors in snapshot.parts.items():
                 save_tensors(_to_contiguous_cpu(tensors), temporary / f"{name}{TENSORS}")
             hashes = {name: hash_of(temporary / f"{name}{TENSORS}") for name in snapshot.parts}
-            write_signed(
-                temporary / CHECKPOINT_STATE, {"stage": self.work.name, "numbers": snapshot.numbers, "parts": hashes}
-            )
+            state = {"stage": self.work.name, "numbers": snapshot.numbers, "parts": hashes}
+            labels = {} if self.labels is None else {"labels": self.labels}
+            write_signed(temporary / CHECKPOINT_STATE, state | labels)
         temporary.rename(target)
         needed = {target, self.copies.sending}
         for folder in self.work.glob("*/epoch-*"):
@@ -84,7 +86,7 @@ class Checkpoints:
         for folder in folders:
             with suppress(OSError, AlteredFileError, SafetensorError):  # damaged or incomplete: try an older one
                 state = read_signed(folder / CHECKPOINT_STATE, _FORM)
-                if state is not None and state["stage"] == self.work.name:
+                if state is not None and state["stage"] == self.work.name and state.get("labels") == self.labels:
                     files = {name: folder / f"{name}{TENSORS}" for name in state["parts"]}
                     if all(hash_of(file) == state["parts"][name] for name, file in files.items()):
                         parts = {name: load_file(file) for name, file in files.items()}

@@ -93,7 +93,9 @@ def stage_job(plan: Plan, node: PlannedStage, *, needs_weights: bool = False) ->
         node=node,
         view=view.spec,
         fingerprint=view.stage_rows(node.selection).fingerprint,
-        initial=PlannedWeights.of(plan, node.step.backbone, node.initial_weights) if node.parent is None else None,
+        initial=PlannedWeights.of(plan, node.step.backbone, node.initial_weights)
+        if node.carried_from is None
+        else None,
         teacher=PlannedWeights.of(plan, teacher.backbone, teacher.initial_weights) if teacher is not None else None,
         scorings=tuple(plan.scorings.get(node.digest, {}).values()),
         needs_weights=needs_weights,

@@ -60,13 +60,23 @@ class Model:
 
 
 def open_model(store: Store, digest: str, device: torch.device | str = "cpu") -> Model:
-    """Load a finished segmentation stage in evaluation mode. Raises `ConfigError`."""
+    """Load a finished segmentation stage of the user in evaluation mode. Raises `ConfigError`."""
     try:
-        path = store.weights(digest)
+        store.weights(digest)
     except DamagedStageError as error:
         remedy = "run its study again, with keep: {weights: all} where they are to stay"
         raise _stage_error(digest, f"{error.problem}; allowed: a stage with its weights; {remedy}") from error
-    record = store.record(digest)
+    return load_model(store, digest, device)
+
+
+def load_model(store: Store, digest: str, device: torch.device | str = "cpu") -> Model:
+    """Load a finished segmentation stage in evaluation mode.
+
+    Raises:
+        DamagedStageError: Its weights are missing or damaged.
+        ConfigError: It has other outputs than masks, or its weights fit the network of another version.
+    """
+    path, record = store.weights(digest), store.record(digest)
     settings = _STAGE.validate_python(record["settings"])
     outputs = Outputs(names=tuple(record["outputs"]["names"]), exclusive=record["outputs"]["exclusive"])
     task = make_task(settings, outputs)

@@ -12,7 +12,8 @@ from models.settings import pool_of, unlabelled_start_of
 from models.task_settings.consistency import ConsistencyBlock, consistency_of
 from models.task_settings.views import views_of
 from models.task_settings.weak_labels import WeakKind, weak_kind_of
-from models.tasks.base import Batch, Outputs, WeakTarget
+from models.tasks.base import Batch, Task, WeakTarget
+from models.tasks.weak_labels.pseudo import PseudoLabels
 from study.planning.arms import StageConfig
 from study.planning.blueprint import stage_blueprint
 from study.planning.checks.spec_checks import min_batch_size
@@ -94,7 +95,7 @@ def _train_step(job: StageJob, runtime: RuntimeContext, device: torch.device, si
             unlabelled_views=(pixels,) * (block.views if block is not None else 1),
             pasted=_pasted(block, pixels) if block is not None and block.cutmix else None,
             unlabelled_keys=range(size),
-            weak=_weak_target(weak_kind_of(settings), setup.task.outputs, size, image.shape, device),
+            weak=_weak_target(weak_kind_of(settings), setup.task, size, image.shape, device),
             update=number,
             keys=range(size),
             views=(pixels,) * views_of(settings),
@@ -110,13 +111,20 @@ def _train_step(job: StageJob, runtime: RuntimeContext, device: torch.device, si
 
 
 def _weak_target(
-    kind: WeakKind | None, outputs: Outputs, size: int, shape: tuple[int, int], device: torch.device
+    kind: WeakKind | None, task: Task, size: int, shape: tuple[int, int], device: torch.device
 ) -> WeakTarget | None:
-    """Return weak labels of a batch: every class is present, with `BOXES` boxes of a quarter of the image."""
+    """Return weak labels or pseudo-labels of a batch, None for stages without any.
+
+    With weak labels every class is present, with `BOXES` boxes of a quarter of the image.
+    """
+    classes = len(task.outputs.names)
+    planes = () if task.outputs.exclusive else (classes,)
+    if isinstance(task, PseudoLabels):
+        planes = (classes,) if task.block.labels == "soft" else planes
+        return WeakTarget(masks=torch.zeros(size, *planes, *shape, dtype=torch.uint8, device=device))
     if kind is None:
         return None
-    classes = len(outputs.names)
-    masks = torch.zeros(size, *(() if outputs.exclusive else (classes,)), *shape, dtype=torch.uint8, device=device)
+    masks = torch.zeros(size, *planes, *shape, dtype=torch.uint8, device=device)
     box = torch.tensor([[0.25, 0.25], [0.75, 0.25], [0.75, 0.75], [0.25, 0.75]], device=device)
     numbers = torch.arange(classes, device=device).repeat(BOXES).expand(size, -1)
     return WeakTarget(

@@ -60,6 +60,7 @@ from study.training.checkpoint import Checkpoints, removed_on_error, save_tensor
 from study.training.features import CachedFeatures
 from study.training.job import PlannedWeights, RuntimeContext, StageJob
 from study.training.loader import FeatureReader, StageData, WorkerContext
+from study.training.pseudo_labels import image_fits, labelled_share, stage_pseudo_labels
 from study.training.scoring.annotators import Annotations, scores_of_annotators
 from study.training.scoring.batches import EvaluationSpec
 from study.training.scoring.evaluate import score
@@ -96,7 +97,7 @@ class TrainingSetup:
     features: FeatureReader | None = None
     """Reads the feature maps of images from the cache."""
     weak: StageWeakLabels | None = None
-    """Weak labels of the images without masks."""
+    """Weak labels or pseudo-labels of the images without masks."""
 
 
 Member = Callable[[WorkerContext], None]
@@ -225,15 +226,16 @@ def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> Non
     setup, store = open_setup(job, runtime), runtime.store
     transfer = _load_teacher(setup, store) | _load_initial_weights(setup.network, job, store)
     adapt_encoder(setup.network, job.node.step)
+    setup.weak = _labels_without_masks(setup, store, runtime.cache, context.device)  # with networks on the device
     setup.network.to(context.device)
     setup.features = _fixed_features(setup, runtime)
-    setup.weak = _weak_labels(setup, runtime.cache)
     copies = store.checkpoint_copies(job.digest)
     checkpoints = Checkpoints(
         work=store.work(job.digest),
         copies=copies,
         every=runtime.checkpoint.epochs,
         pause=runtime.checkpoint.seconds,
+        labels=None if setup.weak is None else setup.weak.key,
     )
     trained = _training_loop(setup, context, store).run(checkpoints)
     if context.rank:
@@ -246,7 +248,7 @@ def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> Non
         draft.mkdir(parents=True)
         weights = {name: tensor.cpu().contiguous() for name, tensor in setup.network.state_dict().items()}
         save_tensors(weights, draft / WEIGHTS)
-        pq.write_table(pa.Table.from_pylist(trained.history), draft / "history.parquet")
+        pq.write_table(_history_table(trained.history), draft / "history.parquet")
         write_json(draft / "transfer.json", transfer)
         if isinstance(setup.task, Localisation):
             assert isinstance(setup.arrays, Prepared), "planning refuses patches of this task"
@@ -260,6 +262,12 @@ def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> Non
         publish(setup.job.digest, draft, _record(setup, trained, runtime, seconds))
         if job.ends:
             store.discard_copy(job.digest, WEIGHTS)
+
+
+def _history_table(history: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return a row for each epoch; epochs before a checkpoint of an earlier version may lack columns."""
+    names = list(dict.fromkeys(name for row in history for name in row))
+    return pa.table({name: [row.get(name) for row in history] for name in names})
 
 
 def _training_loop(setup: TrainingSetup, context: WorkerContext, store: Store) -> TrainingLoop:
@@ -292,15 +300,18 @@ def _training_loop(setup: TrainingSetup, context: WorkerContext, store: Store) -
     )  # fmt: skip
 
 
-def _weak_labels(setup: TrainingSetup, cache: Path) -> StageWeakLabels | None:
-    node, rows = setup.job.node, setup.rows
-    if node.selection.weak is None:
+def _labels_without_masks(
+    setup: TrainingSetup, store: Store, cache: Path, device: torch.device
+) -> StageWeakLabels | None:
+    """Return the weak labels or pseudo-labels of the images without masks, None for a stage without any."""
+    node, rows, arrays = setup.job.node, setup.rows, setup.arrays
+    if node.selection.weak is None and not node.teachers:
         return None
-    assert isinstance(setup.arrays, Prepared), "planning refuses patches of this task"
-    return stage_weak_labels(
-        setup.view, node.selection, node.step, setup.arrays, train=rows.train, rows=pool_of_stage(rows, node.step),
-        cache=cache,
-    )  # fmt: skip
+    assert isinstance(arrays, Prepared), "planning refuses patches of this task"
+    pool = pool_of_stage(rows, node.step)
+    if node.teachers:
+        return stage_pseudo_labels(node, setup.view.index, arrays, pool, store=store, device=device, cache=cache)
+    return stage_weak_labels(setup.view, node.selection, node.step, arrays, train=rows.train, rows=pool, cache=cache)
 
 
 def _fixed_features(setup: TrainingSetup, runtime: RuntimeContext) -> FeatureReader | None:
@@ -364,7 +375,8 @@ def _single_examples(
             moved: Target = "mask" if labels.boxes is None else "box"
             targets = labels.masks if labels.boxes is None else labels.boxes
             augmenter = Augmenter(augment, moved, step.image.shape, outside=IGNORE)
-            return WholeImages(arrays.images, targets, rows, augmenter)
+            target_rows = labels.mask_rows if labels.boxes is None else None
+            return WholeImages(arrays.images, targets, rows, augmenter, target_rows=target_rows)
         return WholeImages(arrays.images, arrays.targets if labelled else None, rows, augmenter)
     masks, shape = arrays.masks if labelled else None, step.image.shape
     if not trains:
@@ -391,10 +403,10 @@ def _load_initial_weights(network: Network, job: StageJob, store: Store) -> dict
     """
     node, link = job.node, job.node.step.link
     report: dict[str, Any] = {"from": node.start, "frozen": link.freeze}
-    if node.parent is not None:
-        transfer = initial.carry(load_file(store.weights(node.parent)), network, link.parts)
+    if node.carried_from is not None:
+        transfer = initial.carry(load_file(store.weights(node.carried_from)), network, link.parts)
         return report | {"carried": transfer.carried, "new": transfer.new, "left_behind": transfer.left_behind}
-    assert job.initial is not None, "only a stage with a parent has none"
+    assert job.initial is not None, "only a stage that starts from another one has none"
     return report | _load_encoder(network, job.initial, store)
 
 
@@ -467,6 +479,17 @@ def _unlabelled_images(setup: TrainingSetup) -> int | None:
     return None if pool_of(step.settings) is None else len(pool_of_stage(setup.rows, step))
 
 
+def _pseudo_labels(setup: TrainingSetup) -> dict[str, Any]:
+    """Return the stages that labelled images, and the share of pixels that have a label; nothing for other stages."""
+    node = setup.job.node
+    if not node.teachers or setup.weak is None or setup.weak.pixels.masks is None:
+        return {}
+    assert isinstance(setup.arrays, Prepared), "planning refuses patches of this task"
+    fits = image_fits(setup.arrays, node.step, pool_of_stage(setup.rows, node.step))
+    share = labelled_share(setup.weak.pixels.masks, fits)
+    return {"pseudo_labels": {"teachers": list(node.teachers), "labelled_pixels": round(share, 6)}}
+
+
 def _side(setup: TrainingSetup) -> int:
     """Return the median longer side of the training images in pixels, which sets the tile size of larger images."""
     return int(np.median([max(setup.view.index.shape(row)) for row in setup.rows.train]))
@@ -508,7 +531,7 @@ def _record(setup: TrainingSetup, trained: Trained, runtime: RuntimeContext, sec
         "parent": node.parent,
         "architecture": step.architecture,
         "backbone": step.backbone,
-        "initial_weights": node.start if node.parent is None else None,
+        "initial_weights": node.start if node.carried_from is None else None,
         "initial_content": _sha256(job.initial),
         "teacher_content": _sha256(job.teacher),
         "seed": node.seed,
@@ -521,6 +544,7 @@ def _record(setup: TrainingSetup, trained: Trained, runtime: RuntimeContext, sec
         "data": {"fingerprint": job.fingerprint, "train": len(setup.rows.train),
                  "validation": len(setup.rows.validation), "unlabelled": _unlabelled_images(setup),
                  "side": _side(setup), **_reading(setup)},
+        **_pseudo_labels(setup),
         "updates": trained.progress.updates,
         "best_epoch": trained.progress.best_epoch or trained.progress.epoch,
         "best_score": trained.progress.best_score,

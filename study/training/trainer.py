@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -186,30 +186,34 @@ class TrainingLoop:
         self.history.append(row | {f"val/{name}": value for name, value in scores.items()})
 
     def _train(self, epoch: int) -> Mapping[str, float]:
-        """Train for one epoch; return the mean loss of each network over the images, NaN if it was not updated."""
+        """Train for one epoch; return means over the images: the loss of each network, and what the task reports.
+
+        A mean is NaN if a network was not updated, or a value never reported.
+        """
         for model in self._optimized_models.values():
             model.network.train()
-        totals = {name: torch.zeros((), dtype=torch.float64, device=self.context.device) for name in self.models}
-        images = dict.fromkeys(self.models, 0)
+        losses = _EpochMeans(self.models, self.context.device)
+        reported = _EpochMeans(self.task.reports, self.context.device)
         for parts in self.loader.training(epoch, self.progress.updates):
             if self.progress.updates >= self.updates:
                 break
             size = sum(part.size for part in parts)
             for name, loss in self._update_networks(parts, size):
-                totals[name] += loss * size
-                images[name] += size
+                losses.add(name, loss, size)
+            for name, value in self.task.reported().items():
+                reported.add(name, value.double(), size)
             self.progress.updates += 1
             self.task.after_update(self.network, self.progress.updates, self.updates)
             self.average.after_update(self.network)
-        means = {name: float(total) / images[name] if images[name] else math.nan for name, total in totals.items()}
-        for name, mean in means.items():
-            if images[name] and not math.isfinite(mean):
+        for name, mean in losses.means.items():
+            if losses.images[name] and not math.isfinite(mean):
                 label = "training loss" if name == NETWORK else f"{name}'s loss"
                 raise Diverged(
                     f"the {label} is {mean} in epoch {epoch + 1}; allowed: finite; lower optimizer.lr, set clip_norm "
                     "or use precision: float32"
                 )
-        return {_loss_name(name): mean for name, mean in means.items()}
+        means = {_loss_name(name): mean for name, mean in losses.means.items()}
+        return means | {f"train/{name}": mean for name, mean in reported.means.items()}
 
     def _update_networks(self, parts: Sequence[Batch], size: int) -> Iterator[tuple[str, Tensor]]:
         """Update the networks on one batch, given in parts; yield the name of each updated network and its loss."""
@@ -320,6 +324,28 @@ class TrainingLoop:
         self.best = {name: tensor.to(device) for name, tensor in parts["best"].items()}
         self.average.weights = {name: tensor.to(device) for name, tensor in parts["average"].items()}
         self.average.count = numbers["averaged"]
+
+
+class _EpochMeans:
+    """Means of named values over the images of an epoch; they stay on the device until they are read."""
+
+    def __init__(self, names: Iterable[str], device: torch.device) -> None:
+        self._totals = {name: torch.zeros((), dtype=torch.float64, device=device) for name in names}
+        self.images = dict.fromkeys(self._totals, 0)
+        """Number of images by name."""
+
+    def add(self, name: str, value: Tensor, images: int) -> None:
+        """Add the value of a batch of some number of images."""
+        self._totals[name] += value * images
+        self.images[name] += images
+
+    @property
+    def means(self) -> Mapping[str, float]:
+        """Return the means, NaN for values without images."""
+        return {
+            name: float(total) / self.images[name] if self.images[name] else math.nan
+            for name, total in self._totals.items()
+        }
 
 
 def _defined_or_none(score: float) -> float | None:

@@ -19,6 +19,8 @@ class StageWeakLabels:
 
     pixels: WeakLabels
     images: ImageLabels
+    key: str | None = None
+    """Hash of what predicted labels depend on; None for labels that are not predicted."""
 
 
 def stage_weak_labels(

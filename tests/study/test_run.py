@@ -14,9 +14,9 @@ from cluster.protocol import StageOutcome
 from study.config.schema import Checkpoint
 from study.errors import ConfigError
 from study.execution.retention import drop_weights
-from study.execution.scheduler import _refuse_too_small, _with_ancestors
+from study.execution.scheduler import _refuse_too_small
 from study.execution.worker import Worker
-from study.planning.graph import Plan
+from study.planning.graph import Plan, lineage
 from study.planning.pending import pending_stages, set_damaged_aside
 from study.store.lease import lease
 from study.store.store import WEIGHTS, Store
@@ -167,9 +167,9 @@ def test_damaged_stage_is_set_aside_and_told(plan: Plan, finished: Store) -> Non
 
 def test_ancestors_come_along_once(plan: Plan) -> None:
     children = by_stage(plan, parent=True)
-    lineage = _with_ancestors(plan, children)
+    stages = lineage(plan.node, children)
 
-    assert set(lineage) == {*children, str(plan.nodes[children[0]].parent)}
+    assert set(stages) == {*children, str(plan.nodes[children[0]].parent)}
 
 
 @pytest.mark.parametrize("candidate", [False, True])

@@ -36,6 +36,7 @@ from study.config.stages import (
     FeatureDistillationStage,
     LocalisationStage,
     MaskedReconstructionStage,
+    PseudoLabelStage,
     ReconstructionStage,
     SegmentationStage,
     SelfDistillationStage,
@@ -61,6 +62,7 @@ STAGES = {
     "segmentation": SegmentationStage,
     "adversarial": AdversarialStage,
     "consistency": ConsistencyStage,
+    "pseudo_labels": PseudoLabelStage,
 }
 
 
@@ -118,12 +120,15 @@ class Setting:
             pool = WholeImages(images, scribbles(targets), UNLABELLED, augmenter)
         if weak_kind_of(settings) == "box":
             pool = WholeImages(images, BOXES, UNLABELLED, Augmenter(settings.augment, "box", (SIZE, SIZE)))
+        if isinstance(settings, PseudoLabelStage):
+            augmenter = Augmenter(settings.augment, "mask", (SIZE, SIZE), outside=IGNORE)
+            pool = WholeImages(images, soft_or_hard(settings, targets), UNLABELLED, augmenter)
         unlabelled = Batches(pool, batch_size=settings.batch_size, seed=5)
         material = StageData(
             training=batches,
             validation=held_out if self.validates else None,
             unlabelled=unlabelled if self.has_unlabelled and pool_of(settings) is not None else None,
-            weak=weak_labels(settings) if isinstance(settings, SegmentationStage) else None,
+            weak=weak_labels(settings) if isinstance(settings, SegmentationStage | PseudoLabelStage) else None,
             unlabelled_start=unlabelled_start_of(settings),
         )
         context = WorkerContext(report=report, rank=rank, world=world)
@@ -146,8 +151,18 @@ def scribbles(masks: TargetArray | None) -> TargetArray:
     return np.asarray(np.where(is_annotated, masks, IGNORE), np.uint8)
 
 
-def weak_labels(settings: SegmentationStage) -> ImageLabels | None:
-    """Return the weak labels of images without masks, None if a stage uses none."""
+def soft_or_hard(settings: PseudoLabelStage, masks: TargetArray | None) -> TargetArray:
+    """Return pseudo-labels: masks, or probabilities near them, of which a fifth of the pixels is ignored."""
+    assert masks is not None
+    labels = masks * 200 + 20 if settings.pseudo_labels.labels == "soft" else masks
+    is_ignored = np.random.default_rng(8).random(masks.shape) < 0.2
+    return np.asarray(np.where(is_ignored, IGNORE, labels), np.uint8)
+
+
+def weak_labels(settings: SegmentationStage | PseudoLabelStage) -> ImageLabels | None:
+    """Return the weak labels of whole images, None if a stage uses neither weak labels nor pseudo-labels."""
+    if isinstance(settings, PseudoLabelStage):
+        return ImageLabels()
     kind = weak_kind_of(settings)
     if kind is None:
         return None

@@ -98,6 +98,7 @@ def _xnet_bone(folder: Path) -> Changes:
 
 
 _OF_SEMI_SUPERVISED = ("supervised", "adversarial", "mean_teacher", "fixmatch", "unimatch", "cross_pseudo")
+_OF_SELF_TRAINING = ("supervised", "hard", "confident", "soft", "ensemble", "again")
 _OF_SELF_SUPERVISED = ("encode", "mask", "contrast", "distil")
 _OF_ATLAS = ("encode", "denoise", "mask", "inpaint", "contrast", "byol", "distil", "classify", "lungs")
 _SHORT = (
@@ -120,6 +121,15 @@ def _semi_supervised(folder: Path) -> Changes:
         "compare.folds=2", "compare.seeds=[0]", "compare.labelled_fraction=[0.5]", "validation.min_cases=1",
         *(f"stages.{name}.{key}" for name in _OF_SEMI_SUPERVISED for key in ("steps=3", "batch_size=2")),
         "stages.adversarial.adversarial.semi_start=1",
+    )  # fmt: skip
+
+
+def _self_training(folder: Path) -> Changes:
+    root = write_classes_folder(folder, classes=("disc",), images=20)
+    return (
+        f"data.mine.root={root}", "image.size=64", "compare.backbone=[resnet18]", "compare.initial_weights=[random]",
+        "compare.folds=2", "compare.seeds=[0]", "compare.labelled_fraction=[0.5]", "validation.min_cases=1",
+        *(f"stages.{name}.{key}" for name in _OF_SELF_TRAINING for key in ("steps=3", "batch_size=2")),
     )  # fmt: skip
 
 
@@ -159,6 +169,7 @@ PRESETS: dict[str, Maker] = {
     "xnet_bone": _xnet_bone,
     "probe_encoders": _probe_encoders,
     "semi_supervised": _semi_supervised,
+    "self_training": _self_training,
     "weak_labels": _weak_labels,
     "annotation_budget": _annotation_budget,
     "self_supervised": _self_supervised,

@@ -10,12 +10,12 @@ from rich.console import Console
 from cluster.protocol import StageOutcome
 from cluster.scheduling.stage_queue import StageQueue
 from study.config.document import with_paths
-from study.execution.scheduler import _item, _source, _with_ancestors
+from study.execution.scheduler import _item, _source
 from study.execution.worker import Worker
 from study.monitoring.display import Display
 from study.monitoring.plan_summary import write_plan
 from study.monitoring.progress import StudyProgress
-from study.planning.graph import Plan
+from study.planning.graph import Plan, lineage
 from study.planning.pending import pending_stages
 from study.search.arm_search import ArmSearches
 from study.search.load import load_study
@@ -83,9 +83,9 @@ def run_here(
     left = pending_stages(plan, store)
     write_plan(plan, store, searches)
     display = Display(StudyProgress(plan, left), Console(quiet=True))
-    lineage = _with_ancestors(plan, left.stages)
-    worker = Worker({name: stage_job(plan, plan.nodes[name]) for name in lineage}, around)
-    queue = StageQueue([_item(plan, name) for name in lineage], done=lineage.keys() - set(left.stages))
+    stages = lineage(plan.node, left.stages)
+    worker = Worker({name: stage_job(plan, plan.nodes[name]) for name in stages}, around)
+    queue = StageQueue([_item(plan, name) for name in stages], done=stages.keys() - set(left.stages))
     source = _source(plan, searches, store, worker, display)
     while True:
         name = queue.next()

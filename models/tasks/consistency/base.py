@@ -1,4 +1,4 @@
-"""What all methods of consistency have in common: the loss of both kinds of images, and views with pasted regions."""
+"""What all methods of consistency have in common: views of unlabelled images, with pasted regions."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from models.distributed import contributing
 from models.network import evaluation_mode
 from models.task_settings.consistency import ConsistencySettings
-from models.tasks.base import Batch, Outputs, ramp_up
-from models.tasks.segmentation import Segmentation
+from models.tasks.base import Batch, Outputs
+from models.tasks.consistency.losses import confident_share
+from models.tasks.semi_supervised import SemiSupervised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,49 +50,36 @@ class UnlabelledViews:
         return [torch.where(region, partner, weak) for region in self.pasted]
 
 
-class Consistency(Segmentation):
-    """Target, scores and probabilities are those of `Segmentation`.
-
-    The loss of a batch is that of the labelled images, plus the weight times the loss of the unlabelled images. The
-    labelled images come first, so that the copies of weights that autocast makes for the batch have gradients.
-    """
-
-    takes_features = False
+class Consistency(SemiSupervised):
+    """Images without masks are seen in several views, whose predictions have to agree."""
 
     def __init__(self, settings: ConsistencySettings, outputs: Outputs) -> None:
         super().__init__(settings, outputs)
         self.block = settings.consistency
 
-    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
-        """Return the loss of labelled and unlabelled images; that of labelled images alone if there are no others."""
-        labelled = self.labelled_loss(network, batch)
-        if batch.unlabelled is None:
-            return labelled
-        with contributing(batch.unlabelled_counts):
-            unlabelled = self.unlabelled_loss(network, UnlabelledViews.of(batch))
-        return self.combined(labelled, self.factor(batch) * unlabelled)
+    @property
+    def weighting(self) -> tuple[float, float]:
+        """Return the weight of unlabelled images, and the share of all updates in which it rises."""
+        return self.block.weight, self.block.ramp_up_share
 
-    def labelled_loss(self, network: nn.Module, batch: Batch) -> Tensor:
-        """Return the loss of the labelled images."""
-        return super().loss(network, batch)
+    def pool_loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Return the loss of the views of the unlabelled images, before it is weighted."""
+        return self.unlabelled_loss(network, UnlabelledViews.of(batch))
 
     @abstractmethod
     def unlabelled_loss(self, network: nn.Module, views: UnlabelledViews) -> Tensor:
         """Return the loss of unlabelled images, before it is weighted."""
-
-    def combined(self, labelled: Tensor, unlabelled: Tensor) -> Tensor:
-        """Return the loss of a batch from that of labelled images and the weighted one of unlabelled images."""
-        return labelled + unlabelled
-
-    def factor(self, batch: Batch) -> float:
-        """Return the factor of the loss of unlabelled images at the update of a batch."""
-        return self.block.weight * ramp_up(batch.update, self.block.ramp_up_share * batch.updates)
 
     @torch.no_grad()
     def fixed_probabilities(self, network: nn.Module, images: Tensor) -> Tensor:
         """Return the probabilities (N, classes, height, width) of a network in evaluation mode, without gradient."""
         with evaluation_mode(network):
             return self.probabilities(network(images))
+
+    def report_confident(self, probabilities: Tensor) -> None:
+        """Report the share of pixels of weak views that are confident."""
+        share = confident_share(probabilities, exclusive=self.outputs.exclusive, confidence=self.block.confidence)
+        self.report("confident", share)
 
     def partner_probabilities(self, network: nn.Module, views: UnlabelledViews) -> Tensor | None:
         """Return `fixed_probabilities` of the partners, None if nothing is pasted."""

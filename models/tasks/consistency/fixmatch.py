@@ -14,11 +14,14 @@ class FixMatch(Consistency):
     evaluation mode.
     """
 
+    reports = (*Consistency.reports, "confident")
+
     def unlabelled_loss(self, network: nn.Module, views: UnlabelledViews) -> Tensor:
         """Return the cross-entropy of confident pixels, divided by the number of all pixels."""
         partner = self.partner_probabilities(network, views)
         with torch.no_grad():
             weak = self.probabilities(network(views.weak))
+        self.report_confident(weak)
         (targets,) = views.mixed(weak, partner)
         (strong,) = views.strong
         return pseudo_label_loss(

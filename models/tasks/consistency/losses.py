@@ -35,12 +35,25 @@ def pseudo_label_loss(
     """
     scores, targets = logits.float(), targets.detach()
     if exclusive:
-        certainty, ids = targets.max(dim=1, keepdim=True)
-        truth = one_hot(ids.squeeze(1), scores.shape[1])
+        truth = one_hot(targets.max(dim=1).indices, scores.shape[1])
         cost = -(F.log_softmax(scores, dim=1) * truth).sum(dim=1, keepdim=True)
     else:
-        present = targets >= 0.5
-        certainty = torch.where(present, targets, 1 - targets)
-        cost = F.binary_cross_entropy_with_logits(scores, present.float(), reduction="none")
+        cost = F.binary_cross_entropy_with_logits(scores, (targets >= 0.5).float(), reduction="none")
     weights = torch.ones_like(cost) if counted is None else counted.expand_as(cost).float()
-    return ratio(cost * weights * (certainty >= confidence), weights)
+    return ratio(cost * weights * (certainty(targets, exclusive=exclusive) >= confidence), weights)
+
+
+def certainty(probabilities: Tensor, *, exclusive: bool) -> Tensor:
+    """Return the probability (N, 1, height, width) of the most likely class.
+
+    Overlapping classes are present or absent, whichever is more likely: (N, classes, height, width).
+    """
+    if exclusive:
+        return probabilities.amax(dim=1, keepdim=True)
+    return torch.where(probabilities >= 0.5, probabilities, 1 - probabilities)
+
+
+def confident_share(probabilities: Tensor, *, exclusive: bool, confidence: float) -> Tensor:
+    """Return the share of pixels, of all classes if these overlap, whose `certainty` is at least the confidence."""
+    confident = (certainty(probabilities, exclusive=exclusive) >= confidence).float()
+    return ratio(confident, torch.ones_like(confident))

@@ -19,6 +19,8 @@ MAP_DIMENSIONS = 4
 class UniMatch(Consistency):
     """The weak view gives the classes of all others; it is decoded together with its perturbed features."""
 
+    reports = (*Consistency.reports, "confident")
+
     def unlabelled_loss(self, network: nn.Module, views: UnlabelledViews) -> Tensor:
         """Return the weighted sum of the losses of both strong views and of the perturbed features."""
         assert isinstance(network, Network), "the encoder and the decoder are applied separately"
@@ -28,6 +30,7 @@ class UniMatch(Consistency):
         both = [torch.cat(maps) for maps in zip(encoded.features, dropped, strict=True)]
         weak, perturbed = network.decode(replace(encoded, features=both)).chunk(2)
         targets = self.probabilities(weak.detach())
+        self.report_confident(targets)
         strong = network(torch.cat(views.strong)).chunk(len(views.strong))
         losses = [self._loss_against(*pair) for pair in zip(strong, views.mixed(targets, partner), strict=True)]
         return IMAGE_WEIGHT * torch.stack(losses).sum() + FEATURE_WEIGHT * self._loss_against(perturbed, targets)

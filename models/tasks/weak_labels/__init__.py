@@ -1,4 +1,4 @@
-"""Segmentation that also learns from weak labels of images without masks."""
+"""Segmentation that also learns from weak labels or pseudo-labels of images without masks."""
 
 from models.settings import SegmentationSettings
 from models.task_settings.weak_labels import WeakLabelSettings

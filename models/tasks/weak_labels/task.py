@@ -3,11 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from models.distributed import contributing
 from models.losses.functions import binary_cross_entropy, weighted_sum
 from models.task_settings.weak_labels import WeakLabelSettings
-from models.tasks.base import Batch, Outputs, WeakTarget, ramp_up
-from models.tasks.segmentation import Segmentation
+from models.tasks.base import Batch, Outputs, WeakTarget
+from models.tasks.semi_supervised import SemiSupervised
 from models.tasks.weak_labels.boxes import outside_masks, projection_loss
 from models.tasks.weak_labels.losses import absent_masks, class_logits, presence_loss, size_penalty
 
@@ -15,14 +14,8 @@ SIZE_WEIGHT = 0.1
 """Weight of the penalty of areas."""
 
 
-class WeakSegmentation(Segmentation):
-    """Target, scores and probabilities are those of `Segmentation`.
-
-    The loss of a batch is that of the images with masks, plus the weight times the loss of the images with weak labels.
-    The images with masks come first, as in `Consistency`.
-    """
-
-    takes_features = False
+class WeakSegmentation(SemiSupervised):
+    """Images without masks have weak labels."""
 
     def __init__(self, settings: WeakLabelSettings, outputs: Outputs) -> None:
         super().__init__(settings, outputs)
@@ -30,16 +23,15 @@ class WeakSegmentation(Segmentation):
         self._weight = settings.weak.weight_for(settings.rest)
         self._pixel_losses = settings.pixel_loss
 
-    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
-        """Return the loss of images with masks and with weak labels; that of masks alone if there are no others."""
-        labelled = super().loss(network, batch)
-        if batch.unlabelled is None:
-            return labelled
+    @property
+    def weighting(self) -> tuple[float, float]:
+        """Return the weight of images with weak labels, and the share of all updates in which it rises."""
+        return self._weight, self.block.ramp_up
+
+    def pool_loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Return the loss of images with weak labels, before it is weighted."""
         assert batch.weak is not None, "images without masks have weak labels"
-        with contributing(batch.unlabelled_counts):
-            weak = self.weak_loss(network(batch.unlabelled), batch.weak)
-        factor = self._weight * ramp_up(batch.update, self.block.ramp_up * batch.updates)
-        return labelled + factor * weak
+        return self.weak_loss(network(batch.unlabelled), batch.weak)
 
     def weak_loss(self, logits: Tensor, target: WeakTarget) -> Tensor:
         """Return the loss of images with weak labels, before it is weighted: the sum of the terms of their labels."""

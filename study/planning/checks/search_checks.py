@@ -19,7 +19,7 @@ from study.planning.checks.weak_label_checks import unused_weak_message
 from study.planning.dataset_view import DatasetView, RowSelection
 from study.planning.graph import pool_of_stage
 
-NOT_SEARCHED = ("data", "task", "target", "rest")
+NOT_SEARCHED = ("data", "task", "target", "rest", "ensemble")
 TEACHER = "teacher"
 """Its weights have to be available before a run."""
 POOL_KEYS = (
@@ -65,7 +65,9 @@ def search_problems(
     problems += [*_value_problems(spec, search, arms, views), *_unused_weak_problems(search, arms)]
     if target in views:
         problems += _image_problems(spec, search, arms, views[target])
-        problems += [] if problems else _pool_problems(spec, search, arms, views[target], target)
+        if not problems:
+            problems += _pool_problems(spec, search, arms, views[target], target)
+            problems += _unneeded_stage_problems(spec, search, arms, views[target], target)
     if search.scope == "arm" and not any(parameters_of(spec, arm) for arm in arms):
         message = "changes no stage of any arm; allowed: stages that pathways have; name one of these"
         problems.append(Problem(path="search.space", message=message))
@@ -197,6 +199,32 @@ def _pool_problems(
             yield Problem(path=f"search.space.{path}", message=message)
 
 
+def _unneeded_stage_problems(
+    spec: StudySpec, search: Search, arms: Sequence[Arm], view: DatasetView, target: str
+) -> Iterator[Problem]:
+    """Yield settings of stages that no trial of an arm needs: their student starts anew, and has no images to label.
+
+    Also if other arms need them: these would be compared at their best values, and the arm at any value.
+    """
+    starts = [
+        max((position for position, step in enumerate(arm.chain) if position and not step.link.parts
+             and not _trials_have_pool(spec, search, step, view, target)), default=0)
+        for arm in arms
+    ]  # fmt: skip
+    for path in search.space:
+        last = {number: max(found) for number, arm in enumerate(arms) if (found := _positions(path, arm))}
+        unneeded = [number for number, position in last.items() if position < starts[number]]
+        if not unneeded:
+            continue
+        students = {arms[number].chain[starts[number]].stage: None for number in unneeded}
+        reason, remedy = _without_pool(search, "unlabelled images")
+        message = (
+            f"has no effect on trials: nothing is carried to {', '.join(students)}, and {reason} to label; allowed: "
+            f"settings of {', '.join(students)}; {remedy}"
+        )
+        yield Problem(path=f"search.space.{path}", message=message)
+
+
 def _unused_weak_problems(search: Search, arms: Sequence[Arm]) -> Iterator[Problem]:
     """Yield settings of weak labels that no stage uses which they apply to."""
     for path, parameter in search.space.items():
@@ -215,7 +243,7 @@ def _unused_weak_problems(search: Search, arms: Sequence[Arm]) -> Iterator[Probl
 
 def _is_about_pool(path: str) -> bool:
     _, block, key = (*path.split(".", maxsplit=2), "")[:3]
-    return block in ("consistency", "weak") or (block == "adversarial" and key in POOL_KEYS)
+    return block in ("consistency", "pseudo_labels", "weak") or (block == "adversarial" and key in POOL_KEYS)
 
 
 def _trials_have_pool(spec: StudySpec, search: Search, step: StageConfig, view: DatasetView, target: str) -> bool:

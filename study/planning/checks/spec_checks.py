@@ -24,7 +24,7 @@ from study.config.stages import (
 )
 from study.errors import Problem, unknown
 from study.planning.arms import FIXED_FACTORS, OWN, Arm, StageConfig, assignments, matches, text_of
-from study.planning.checks.weak_label_checks import weak_label_problems
+from study.planning.checks.weak_label_checks import pseudo_label_problems, weak_label_problems
 from study.planning.graph import Plan, examples_per_epoch
 
 
@@ -176,6 +176,7 @@ def arm_problems(arms: Iterable[Arm]) -> Iterator[Problem]:
                 yield from _patch_problems(step)
                 yield from _augment_problems(step)
                 yield from weak_label_problems(step)
+                yield from pseudo_label_problems(path, before, step)
                 if builds(step):
                     yield from _batch_problems(step)
                     yield from _local_view_problems(step)
@@ -379,11 +380,12 @@ def _link_problems(path: str, before: StageConfig, step: StageConfig) -> Iterato
             "allowed: carry: encoder; or put a stage before it that trains one"
         )
         yield Problem(path=path, message=message)
+    reason = "so that weights fit" if step.link.parts else "as both start from the initial weights of the arm"
     for name, value, parent_value in _shared_properties(step, before, step.link.parts):
         if value != parent_value:
             message = (
                 f"{step.stage} has {name} {value} and {before.stage} before it {parent_value}; "
-                "allowed: the same, so that weights fit; change one of them, or exclude the combination"
+                f"allowed: the same, {reason}; change one of them, or exclude the combination"
             )
             yield Problem(path=path, message=message)
 
@@ -392,10 +394,10 @@ def _shared_properties(
     step: StageConfig, before: StageConfig, parts: tuple[NetworkPart, ...]
 ) -> Iterator[tuple[str, object, object]]:
     """Yield name, value and parent value of the properties that must agree for the carried weights to fit."""
-    yield "backbone", step.backbone, before.backbone
+    yield "backbone", step.backbone, before.backbone  # also without parts, as the initial weights are those of it
     yield "image.channels", step.image.channels, before.image.channels
     depth, parent_depth = (registry.encoder_depth(part.architecture, part.backbone) for part in (step, before))
-    if "encoder" in parts and parent_depth < depth:
+    if ("encoder" in parts or not parts) and parent_depth < depth:
         yield "encoder depth", depth, parent_depth
     if step.backbone == OWN or ("decoder" in parts and before.architecture is not None):
         yield "architecture", step.architecture, before.architecture

@@ -1,12 +1,15 @@
-"""Checks of stages that learn from weak labels."""
+"""Checks of stages that learn from weak labels or pseudo-labels."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from datasets.augment_settings import PRESETS, AugmentSettings
+from models.task_settings.pseudo_labels import pseudo_labels_of
 from models.task_settings.weak_labels import WeakLabelBlock, weak_block_of, weak_kind_of
 from study.config.schema import StudySpec
+from study.config.stages import MASK_TASKS, MaskStage
 from study.errors import Problem
 from study.planning.arms import Arm, StageConfig, follows_rest
+from study.planning.dataset_view import DatasetView
 
 
 def weak_label_problems(step: StageConfig) -> Iterator[Problem]:
@@ -100,3 +103,61 @@ def unused_weak_message(key: str, steps: Sequence[StageConfig]) -> str | None:
         f"has no effect with rest: {', '.join(sorted(kinds)) or 'none'}; allowed: with {', '.join(users)}; remove it, "
         "or set rest"
     )
+
+
+def pseudo_label_problems(path: str, before: StageConfig | None, step: StageConfig) -> Iterator[Problem]:
+    """Yield why the stage before one with pseudo-labels cannot predict them, and other links that carry nothing."""
+    has_labels = pseudo_labels_of(step.settings) is not None
+    message = _teacher_message(before, step) if has_labels else None
+    if message is not None:
+        yield Problem(path=path, message=message)
+    if before is not None and step.link.carry == "none" and not has_labels:
+        message = (
+            f"is none to {step.stage}, which then has nothing of {before.stage}; allowed: to a stage with task "
+            "pseudo_labels; change carry, or remove the stage before it"
+        )
+        yield Problem(path=f"{path}.carry", message=message)
+
+
+def confidence_warnings(arms: Iterable[Arm], views: Mapping[str, DatasetView]) -> list[str]:
+    """Return a warning of each `pseudo_labels.confidence` that the most likely class of any pixel reaches."""
+    warnings: dict[str, None] = {}
+    for step in (step for arm in arms for step in arm.chain):
+        block = pseudo_labels_of(step.settings)
+        if block is not None and step.settings.data in views:
+            index = views[step.settings.data].index
+            least = 0.5 if index.overlapping else 1 / (len(index.classes) + 1)
+            if 0 < block.confidence <= least:
+                warnings[
+                    f"stages.{step.stage}: pseudo_labels.confidence {block.confidence:g} ignores no pixel, as the most "
+                    f"likely class has a probability of at least {least:.2g}; allowed: larger values, or 0; raise it"
+                ] = None
+    return list(warnings)
+
+
+def _teacher_message(before: StageConfig | None, step: StageConfig) -> str | None:
+    """Return why the stage before one with pseudo-labels cannot predict them, None if it can."""
+    allowed = f"allowed: after a stage with task {', '.join(MASK_TASKS)} and target mask on the same data"
+    if before is None:
+        return f"is {step.stage}, whose images no stage before it labels; {allowed}; put one before it"
+    settings = before.settings
+    if not isinstance(settings, MaskStage) or settings.target != "mask":
+        kind = f"a {settings.task} stage" + (f" with target {settings.target}" if settings.task in MASK_TASKS else "")
+        return f"is {step.stage} after {before.stage}, {kind}, which predicts no masks; {allowed}; put one before it"
+    if settings.data != step.settings.data:
+        return (
+            f"is {step.stage} on {step.settings.data} after {before.stage} on {settings.data}; {allowed}; change data"
+        )
+    if step.image.fit == "patch":
+        return (
+            f"is {step.stage} with fit: patch; allowed: stretch or letterbox, as pseudo-labels are those of whole "
+            "images; change fit"
+        )
+    if step.image != before.image:
+        own, other = step.image.model_dump(), before.image.model_dump()
+        name = next(name for name, value in own.items() if value != other[name])
+        return (
+            f"is {step.stage} with other image settings ({name}) than {before.stage}, which labels its images; "
+            f"allowed: the same; remove image and prepare of {step.stage}, or set them in both"
+        )
+    return None

@@ -8,7 +8,14 @@ import pytest
 from PIL import Image
 
 from study.analysis.annotation_cost import annotation_hours
-from study.analysis.weak_images import weak_image_lines, weak_images
+from study.analysis.weak_images import (
+    pseudo_label_lines,
+    pseudo_labelled_images,
+    teacher_runs,
+    weak_image_lines,
+    weak_images,
+)
+from tests.study.planning.test_teacher_runs import document
 from tests.support.finished import CLASSES, write_pictures
 from tests.support.tiny import planned, tiny
 
@@ -72,3 +79,20 @@ def test_a_single_image_with_weak_labels_counts_and_costs_nothing(images: int, t
     assert [entry["own"] for entry in weak_images(plan)] == [used]
     hours = annotation_hours(plan)
     assert hours[1, 1.0] - hours[0, 1.0] == pytest.approx(used * 6 / 60)
+
+
+def test_runs_of_teachers_that_students_share_are_counted_once(tmp_path: Path) -> None:
+    trains = {"data": "hospital", "steps": 2, "batch_size": 4}
+    changes = {
+        "stages.other": {"task": "pseudo_labels", **trains, "pseudo_labels": {"labels": "soft", "ensemble": 2}},
+        "pathways": {"none": ["segment", "student"], "other": ["segment", "other"]}, "compare.baseline": {},
+        "compare.labelled_fraction": [0.5, 1.0],
+    }  # fmt: skip
+    plan = planned(document(changes), tmp_path)
+    hidden = sum(len(split.unlabelled) for split in plan.splits(0.5)) / 2
+    assert teacher_runs(plan) == 2 * 2
+    assert pseudo_label_lines(pseudo_labelled_images(plan), teacher_runs(plan)) == [
+        f"student: {hidden:g} images at 50 %, none at 100 %; by 3 networks",
+        f"other: {hidden:g} images at 50 %, none at 100 %; by 2 networks",
+        "4 further runs as teachers",
+    ]

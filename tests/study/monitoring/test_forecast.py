@@ -1,5 +1,6 @@
 """Forecasts of time and disk space in a plan, from stage records written by the tests."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from study.monitoring.plan_summary import summary
 from study.monitoring.stage_records import MAX_OTHER_STAGES
 from study.planning.graph import Plan, image_epochs
 from study.store.store import RECORD, Store
+from tests.study.planning.test_teacher_runs import document
 from tests.support.documents import base, by_stage, planned
 from tests.support.records import publish_record
+from tests.support.tiny import planned as tiny_planned
 
 GIB = 2**30
 WEIGHTS_BYTES = 1000
@@ -194,3 +197,15 @@ def test_incomplete_record_is_not_used(store: Store, tmp_path: Path) -> None:
     record = {key: value for key, value in store.record(digest).items() if key not in {"workers", "device"}}
     file.write_text(yaml.safe_dump(record), encoding="utf-8")
     assert read_forecast(plan, store, tmp_path)["seconds"] is None
+
+
+@pytest.mark.parametrize("labels", ["hard", "soft"])
+def test_the_cache_includes_the_pseudo_labels_of_students(labels: str, store: Store, tmp_path: Path) -> None:
+    alone = {"pathways": {"none": ["segment"]}, "compare.baseline": {}}
+    plans = [tiny_planned(document(changes, labels=labels), tmp_path / "cache") for changes in (alone, {})]
+    supervised, total = (read_forecast(plan, store, tmp_path)["cache"]["bytes"] for plan in plans)
+    nodes = [node for node in plans[1].nodes.values() if node.teachers]
+    view = plans[1].views["hospital"]
+    images = sum(len(view.stage_rows(node.selection).unlabelled) for node in nodes)
+    planes = len(view.index.classes) if labels == "soft" or view.index.overlapping else 1
+    assert total - supervised == images * planes * math.prod(nodes[0].step.image.shape) > 0

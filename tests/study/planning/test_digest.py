@@ -15,6 +15,7 @@ from datasets.augment_settings import PRESETS, AugmentSettings
 from models.settings import AdversaryBlock
 from models.task_settings.distillation import FeatureDistillationSettings, TeacherNetworkSettings
 from models.task_settings.masking import MaskedReconstructionSettings
+from models.task_settings.pseudo_labels import PseudoLabelBlock
 from models.task_settings.views import ContrastiveSettings, SelfDistillationSettings
 from models.task_settings.weak_labels import WeakLabelBlock
 from models.tasks.base import Outputs
@@ -194,6 +195,34 @@ def test_each_setting_of_weak_labels_changes_stages_that_use_it_alone(key: str, 
     assert before["none"] == after["none"]
     if key not in ("weight", "ramp_up"):
         assert before["scribble"] == after["scribble"]
+
+
+PSEUDO: Document = {
+    "unlabelled": None,  # the fingerprint of the data contains the images
+    "labels": "soft",
+    "confidence": 0.8,
+    "ensemble": 2,
+    "weight": 0.5,
+    "ramp_up": 0.5,
+}
+"""A changed value of every setting of pseudo-labels."""
+
+
+def self_trained(block: Document, place: Path) -> frozenset[str]:
+    stage = {"data": "hospital", "steps": 4}
+    stages = {"teacher": {"task": "segmentation", **stage},
+              "segment": {"task": "pseudo_labels", **stage, "pseudo_labels": block}}  # fmt: skip
+    changes = {"stages": stages, "pathways": {"none": ["teacher", "segment"]}, "compare.labelled_fraction": [0.5]}
+    return target_digests(planned(base(changes), place))
+
+
+def test_every_setting_of_pseudo_labels_is_listed() -> None:
+    assert PSEUDO.keys() == PseudoLabelBlock.model_fields.keys()
+
+
+@pytest.mark.parametrize("key", [key for key, value in PSEUDO.items() if value is not None])
+def test_each_setting_of_pseudo_labels_changes_its_stage(key: str, tmp_path: Path) -> None:
+    assert self_trained({}, tmp_path).isdisjoint(self_trained({key: PSEUDO[key]}, tmp_path))
 
 
 MASKED: dict[str, tuple[Document, Any]] = {

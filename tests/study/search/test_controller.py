@@ -23,6 +23,7 @@ from cluster.protocol import NewStages, StageOutcome
 from datasets.splits.assignment import reserved
 from study.errors import ConfigError
 from study.monitoring.plan_summary import summary, summary_text
+from study.planning.graph import image_epochs
 from study.search.arm_search import ArmSearches
 from study.search.controller import SearchController
 from study.search.journal import journal_file
@@ -331,6 +332,7 @@ def test_warm_start_tries_the_best_trials_of_an_earlier_study_first(
         ({"space": {"target": {"choices": [1]}}}, "a path into it"),
         ({"space": {"target.data": {"choices": ["clinic"]}}}, "decides what is compared"),
         ({"space": {"classify.teacher.size": {"choices": [64]}}}, "decides what is compared"),
+        ({"space": {"target.pseudo_labels.ensemble": {"choices": [1, 3]}}}, "decides what is compared"),
         ({"space": {"target.tta": {"choices": [[], ["flip"]]}}}, "changes neither training nor its validation"),
         ({"space": {LR: {"uniform": [-1.0, 1.0]}}}, "value -1.0 does not fit"),
         ({"space": {"image.size": {"choices": [32, 33]}}}, "value 33 does not fit"),
@@ -353,8 +355,12 @@ SEMI_SUPERVISED: dict[str, dict[str, object]] = {
         "stages.segment": {"task": task, "data": "hospital", "epochs": 2, "batch_size": 4},
         "compare.labelled_fraction": [0.25, 0.5],
     }
-    for task in ("adversarial", "consistency")
+    for task in ("adversarial", "consistency", "pseudo_labels")
 }
+SEMI_SUPERVISED["pseudo_labels"] |= {
+    "stages.teacher": {"task": "segmentation", "data": "hospital", "epochs": 1, "batch_size": 4},
+    "pathways": {"none": ["teacher", "segment"]}, "compare.baseline": {},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -363,6 +369,7 @@ SEMI_SUPERVISED: dict[str, dict[str, object]] = {
         ("consistency", "consistency.weight"),
         ("consistency", "consistency.strong.blur"),
         ("adversarial", "adversarial.lambda2"),
+        ("pseudo_labels", "pseudo_labels.confidence"),
     ],
 )
 def test_settings_of_unlabelled_images_are_searched_where_trials_have_such_images(
@@ -381,9 +388,31 @@ def test_settings_of_unlabelled_images_are_searched_where_trials_have_such_image
         planned(document, tmp_path, cache)
 
 
+def test_settings_of_a_teacher_are_searched_where_trials_need_it(cache: Path, tmp_path: Path) -> None:
+    student = ["teacher", {"stage": "segment", "carry": "none"}]
+    fresh = {"pathways": {"none": student}}
+    beside_teacher = {"pathways": {"none": ["teacher"], "self": student}}
+    for changes, is_refused in [({}, False), (fresh, True), (beside_teacher, True)]:
+        document = searched(
+            {**SEMI_SUPERVISED["pseudo_labels"], **changes},
+            space={"teacher.optimizer.lr": {"uniform": [0.1, 0.9]}},
+        )
+        if is_refused:
+            message = (
+                r"^.*search\.space\.teacher\.optimizer\.lr: has no effect on trials: nothing is carried to segment, "
+                r"and trials on the reserve have no unlabelled images to label; allowed: settings of segment; "
+                r"set nested: true in place of reserve$"
+            )
+            with pytest.raises(ConfigError, match=message):
+                planned(document, tmp_path, cache)
+            del document["search"]["reserve"]
+            document["search"]["nested"] = True
+        planned(document, tmp_path, cache)
+
+
 @pytest.mark.parametrize("task", SEMI_SUPERVISED)
 def test_other_settings_of_such_stages_are_searched_with_a_warning(task: str, cache: Path, tmp_path: Path) -> None:
-    keys = {"adversarial": "adversarial.lambda1", "consistency": "optimizer.lr"}
+    keys = {"adversarial": "adversarial.lambda1", "consistency": "optimizer.lr", "pseudo_labels": "optimizer.lr"}
     document = searched(SEMI_SUPERVISED[task], space={f"target.{keys[task]}": {"uniform": [0.1, 0.9]}})
     warning = (
         "search: trials on the reserve have no unlabelled images, so the settings of segment are those for labelled "
@@ -393,6 +422,40 @@ def test_other_settings_of_such_stages_are_searched_with_a_warning(task: str, ca
     del document["search"]["reserve"]
     document["search"]["nested"] = True
     assert not [text for text in planned(document, tmp_path, cache).warnings if text.startswith("search:")]
+
+
+@pytest.mark.parametrize(
+    ("space", "changed"), [("teacher.optimizer.lr", ["teacher", "teacher", "teacher"]), ("segment.optimizer.lr", [])]
+)
+def test_a_candidate_costs_all_stages_that_the_search_changes(
+    space: str, changed: list[str], cache: Path, tmp_path: Path
+) -> None:
+    document = searched(
+        {**SEMI_SUPERVISED["pseudo_labels"], "stages.segment.pseudo_labels": {"ensemble": 3}},
+        space={space: {"uniform": [0.1, 0.9]}}, nested=True,
+    )  # fmt: skip
+    del document["search"]["reserve"]
+    searches = searches_of(document, tmp_path, cache)
+    plan, arm_search = searches.plan, searches.all[0]
+    chain = searches.planner.candidate(plan.arms[0], arm_search.fold)
+    before = searches.stages_before(0, chain)
+    assert [plan.node(stage).step.stage for stage in before] == changed
+    assert set(before) <= set(plan.node(chain[-1]).teachers)
+    counts = summary(plan, Store(tmp_path), cache, searches)["search"]
+    epochs = sum(image_epochs(plan, plan.node(stage)) for stage in (*before, chain[-1]))
+    assert counts["image_epochs"] == 2 * 3 * epochs
+
+
+def test_the_cost_of_a_trial_includes_earlier_stages_that_the_search_changes(cache: Path, tmp_path: Path) -> None:
+    document = searched({"pathways": {"none": ["classify", "segment"]}, "compare.baseline": {}}, trials=1,
+                        space={"classify.optimizer.lr": {"loguniform": [1e-4, 1e-1]}})  # fmt: skip
+    searches = run_here(document, tmp_path, cache)
+    plan, store = searches.plan, Store(tmp_path)
+    (row,), last = search_rows(store.study("searched")), searches.all[0].trials.all[0].user_attrs["digest"]
+    parent = plan.node(last).parent
+    assert parent is not None
+    assert row["image_epochs"] == sum(image_epochs(plan, plan.node(digest)) for digest in (parent, last))
+    assert row["seconds"] == pytest.approx(sum(store.manifest(digest)["seconds"] for digest in (parent, last)))
 
 
 def test_nested_search_with_varying_folds_is_rejected(cache: Path, tmp_path: Path) -> None:

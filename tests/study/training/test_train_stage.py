@@ -36,7 +36,7 @@ from study.training.job import RuntimeContext, StageJob, stage_job
 from study.training.load_model import open_model
 from study.training.loader import UnusableGpu, WorkerContext, process_device
 from study.training.oom import too_large
-from study.training.train_stage import DataChanged, Member, open_setup, run_stage, stage_examples
+from study.training.train_stage import DataChanged, Member, _history_table, open_setup, run_stage, stage_examples
 from study.training.trainer import Diverged
 from tests.support.finished import CLASSES, write_pictures
 from tests.support.tiny import planned, tiny
@@ -606,3 +606,10 @@ def test_weights_file_that_changed_after_planning_is_refused(
     assert Store(storage).finished() == frozenset()
     file.unlink()
     assert check() == f"cannot read {file}: No such file or directory"
+
+
+def test_columns_that_only_later_epochs_have_are_kept() -> None:
+    history = [{"epoch": 1, "train/loss": 0.5}, {"epoch": 2, "train/loss": 0.25, "train/unlabelled_loss": 1.5}]
+    assert _history_table(history).to_pydict() == {
+        "epoch": [1, 2], "train/loss": [0.5, 0.25], "train/unlabelled_loss": [None, 1.5],
+    }  # fmt: skip

@@ -134,6 +134,10 @@ COVERING = {
         settings=stage("consistency", adapt="lora", consistency={"method": "cross_pseudo", "cutmix": 0.0}),
         link=Link(stage="one", freeze=("encoder",), unfreeze_after=2),
     ),
+    "hard pseudo-labels": Setting(settings=stage("pseudo_labels", augment=AUGMENT, pseudo_labels={"ramp_up": 0.5})),
+    "soft pseudo-labels, averaged": Setting(
+        settings=stage("pseudo_labels", average={"start": 0.5}, augment=AUGMENT, pseudo_labels={"labels": "soft"})
+    ),
     "segmentation, averaged": Setting(
         settings=stage("segmentation", epochs=6, average={"start": 0.5}, augment=AUGMENT, l2=1e-4)
     ),
@@ -641,6 +645,7 @@ OVERFIT: dict[str, float] = {
     "localisation": 0.002,
     "segmentation": 0.25,
     "adversarial": 0.25,
+    "pseudo_labels": 0.5,
 }
 
 
@@ -653,3 +658,42 @@ def test_network_learns_eight_images_by_heart(tmp_path: Path, task: str, goal: f
     losses = [row["train/loss"] for row in setting.make().run(Checkpoints(work=tmp_path, pause=3600)).history]
 
     assert losses[-1] < goal < losses[0] / 3, losses
+
+
+PARTS: dict[str, tuple[Setting, float]] = {
+    "pseudo-labels": (Setting(settings=stage("pseudo_labels", pseudo_labels={"weight": 0.5})), 0.5),
+    "scribbles": (Setting(settings=stage("segmentation", rest="scribble", weak={"weight": 2.0})), 2.0),
+    "fixmatch": (Setting(settings=stage("consistency", consistency={"method": "fixmatch", "confidence": 0.6})), 1.0),
+    "adversarial": (Setting(settings=stage("adversarial", adversarial={"lambda2": 0.1})), 1.0),
+}
+"""Stages that also learn from images without masks, and the weight of these."""
+
+
+@pytest.mark.parametrize(("setting", "weight"), PARTS.values(), ids=PARTS)
+def test_the_history_has_the_losses_of_both_kinds_of_images(setting: Setting, weight: float, tmp_path: Path) -> None:
+    for row in setting.loop(tmp_path).history:
+        parts = row["train/labelled_loss"] + weight * row["train/unlabelled_loss"]
+        assert row["train/loss"] == pytest.approx(parts, rel=1e-5)
+        assert row["train/unlabelled_loss"] > 0
+
+
+def test_the_history_has_the_share_of_pixels_with_a_pseudo_label(tmp_path: Path) -> None:
+    """A fifth of the pixels of the made-up labels is ignored."""
+    history = PARTS["pseudo-labels"][0].loop(tmp_path).history
+    assert [row["train/confident"] for row in history] == pytest.approx([0.8] * len(history), abs=0.01)
+
+
+def test_fewer_pixels_are_confident_at_a_higher_confidence(tmp_path: Path) -> None:
+    shares = []
+    for confidence in (0.5, 0.6):
+        settings = stage("consistency", epochs=1, consistency={"method": "fixmatch", "confidence": confidence})
+        shares.append(Setting(settings=settings).loop(tmp_path / str(confidence)).history[0]["train/confident"])
+    assert shares[0] == 1 > shares[1] > 0
+
+
+def test_without_images_without_masks_their_values_are_undefined(tmp_path: Path) -> None:
+    setting = Setting(settings=stage("pseudo_labels", epochs=1), has_unlabelled=False)
+    (row,) = setting.loop(tmp_path).history
+    assert row["train/labelled_loss"] == row["train/loss"]
+    assert math.isnan(row["train/unlabelled_loss"])
+    assert math.isnan(row["train/confident"])

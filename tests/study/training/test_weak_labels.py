@@ -21,7 +21,7 @@ from study.store.store import Store
 from study.training.job import RuntimeContext, StageJob, stage_job
 from study.training.loader import WorkerContext
 from study.training.oom import _train_step, _weak_target
-from study.training.train_stage import _training_loop, _weak_labels, open_setup, run_stage, stage_examples
+from study.training.train_stage import _labels_without_masks, _training_loop, open_setup, run_stage, stage_examples
 from tests.support.finished import CLASSES, write_pictures
 from tests.support.tiny import planned, tiny
 
@@ -155,7 +155,7 @@ def test_augmentation_annotates_no_further_pixels(rest: str, fit: str, cache: Pa
     document = on_pictures(tmp_path / "data", rest) | {"image": {"size": 64, "fit": fit}}
     document = with_paths(document, {"stages.segment.augment": {"preset": "light", "shift": 0.3}})
     setup = open_setup(job_of(planned(document, cache)), runtime(tmp_path / "runs", cache))
-    setup.weak = _weak_labels(setup, cache)
+    setup.weak = _labels_without_masks(setup, Store(tmp_path / "runs"), cache, torch.device("cpu"))
     rows = np.arange(len(pool_of_stage(setup.rows, setup.job.node.step)))
     examples = stage_examples(setup, setup.rows.unlabelled, labelled=False)
     _, still = examples.read(rows)
@@ -210,10 +210,10 @@ def test_without_weight_the_parameters_are_those_of_masks_alone(rest: str, cache
 def test_memory_is_probed_with_labels_of_the_same_kind(rest: str, cache: Path, tmp_path: Path) -> None:
     job, place = job_of(planned(tiny({**SHORT, "stages.segment.rest": rest}), cache)), runtime(tmp_path, cache)
     setup, settings = open_setup(job, place), job.node.step.settings
-    setup.weak = _weak_labels(setup, cache)
+    setup.weak = _labels_without_masks(setup, Store(tmp_path / "runs"), cache, torch.device("cpu"))
     loop = _training_loop(setup, WorkerContext(report=ignore), Store(tmp_path))
     (batch,) = next(iter(loop.loader.training(0, 0)))
-    probe = _weak_target(weak_kind_of(settings), setup.task.outputs, 4, (32, 32), torch.device("cpu"))
+    probe = _weak_target(weak_kind_of(settings), setup.task, 4, (32, 32), torch.device("cpu"))
     assert batch.weak is not None
     assert probe is not None
     for name, labels in vars(batch.weak).items():

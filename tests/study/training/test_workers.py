@@ -74,6 +74,13 @@ SETTINGS = {
         )
         for kind in ("box", "points", "scribble", "class")
     },
+    **{
+        f"{labels} pseudo-labels, last batches smaller than the workers": Setting(
+            settings=stage("pseudo_labels", epochs=2, batch_size=3, augment=AUGMENT,
+                           optimizer={"name": "sgd", "lr": 0.01}, pseudo_labels={"labels": labels, "weight": 0.5})
+        )
+        for labels in ("hard", "soft")
+    },
     "averaged weights at a constant rate": Setting(
         settings=stage("segmentation", average={"start": 0.5, "lr": 0.01}, schedule={"name": "cosine"})
     ),

@@ -64,12 +64,12 @@ def test_patches_where_they_are_not_possible_or_not_used(changes: Document, line
         (
             {"stages.classify.augment": {"cutmix": 0.5}},
             "stages.classify.augment.cutmix: is 0.5 under classification; allowed: stages with masks (segmentation, "
-            "adversarial, consistency); remove it",
+            "adversarial, consistency, pseudo_labels); remove it",
         ),
         (
             {"stages.classify.augment": {"copy_paste": 1}},
             "stages.classify.augment.copy_paste: is 1 under classification; allowed: stages with masks (segmentation, "
-            "adversarial, consistency); remove it",
+            "adversarial, consistency, pseudo_labels); remove it",
         ),
     ],
     ids=["quarter turns", "cutmix", "copy-paste"],

@@ -1,4 +1,4 @@
-"""Weak labels in study files: the factor, and what is refused in one line."""
+"""Weak labels and pseudo-labels in study files: the factor, and what is refused in one line."""
 
 from pathlib import Path
 
@@ -208,3 +208,68 @@ def test_faults_of_annotation_that_is_read_as_weak_labels_are_refused(rest: str,
         return
     with pytest.raises(ConfigError, match="500"):
         planned(document, tmp_path / "cache")
+
+
+STUDENT = {"task": "pseudo_labels", "data": "hospital", "epochs": 1}
+SELF_TRAINING: Document = {"stages.student": STUDENT, "pathways": {"none": ["segment", "student"]}}
+UNFIT: dict[str, tuple[Document, str]] = {
+    "first": ({"pathways": {"none": ["student"]}}, "pathways.none[0]: is student, whose images no stage before"),
+    "labels": ({"pathways": {"none": ["classify", "student"]}}, "after classify, a classification stage, which"),
+    "boxes": ({"pathways": {"none": ["boxes", "student"]}}, "after boxes, a segmentation stage with target box_mask"),
+    "other data": ({"stages.segment.data": "clinic"}, "is student on hospital after segment on clinic"),
+    "size": ({"stages.student.image": {"size": 96}}, "other image settings (size) than segment"),
+    "prepare": ({"stages.student.prepare": {"gamma": 2}}, "other image settings (prepare) than segment"),
+    "patches": ({"image.fit": "patch"}, "is student with fit: patch"),
+    "backbone": ({"stages.student.backbone": "resnet34"}, "student has backbone resnet34 and segment before it"),
+    "fresh backbone": (
+        {"stages.student.backbone": "resnet34",
+         "pathways": {"none": ["segment", {"stage": "student", "carry": "none"}]}},
+        "allowed: the same, as both start from the initial weights of the arm; change one of them",
+    ),
+    "carry": (
+        {"pathways": {"none": ["classify", {"stage": "segment", "carry": "none"}, "student"]}},
+        "pathways.none[1].carry: is none to segment, which then has nothing of classify",
+    ),
+    "accumulate": ({"stages.student.accumulate": 2}, "stages.student.accumulate"),
+    "rest": ({"stages.student.rest": "class"}, "stages.student.rest"),
+    "confidence": ({"stages.student.pseudo_labels": {"confidence": 1}}, "pseudo_labels.confidence"),
+    "ensemble": ({"stages.student.pseudo_labels": {"ensemble": 0}}, "pseudo_labels.ensemble"),
+    "loss": ({"stages.student.pseudo_labels": {"labels": "soft"}, "stages.student.loss": {"focal": 1}}, "is focal"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "message"), UNFIT.values(), ids=UNFIT)
+def test_a_stage_with_pseudo_labels_that_does_not_fit_is_refused(
+    changes: Document, message: str, tmp_path: Path
+) -> None:
+    document = base({"stages.boxes": {"task": "segmentation", "data": "hospital", "target": "box_mask", "epochs": 1},
+                     "compare.baseline": {}, **SELF_TRAINING, **changes})  # fmt: skip
+    with pytest.raises(ConfigError) as refused:
+        planned(document, tmp_path)
+    lines = str(refused.value).splitlines()
+    assert len([line for line in lines if message in line]) == 1, lines
+    assert all("; " in line and "allowed" in line for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    ("overlapping", "confidence", "is_useless"),
+    [(False, 0.0, False), (False, 0.3, True), (False, 0.34, False), (True, 0.5, True), (True, 0.51, False)],
+)
+def test_a_confidence_that_every_pixel_has_causes_a_warning(
+    overlapping: bool, confidence: float, is_useless: bool, tmp_path: Path
+) -> None:
+    write_pictures(tmp_path / "data", overlapping=overlapping)
+    trains = {"data": "hospital", "steps": 2, "batch_size": 4}
+    student = {"task": "pseudo_labels", **trains, "pseudo_labels": {"confidence": confidence}}
+    plan = planned(tiny({
+        "data": {"hospital": {"source": "folder", "root": str(tmp_path / "data"), "classes": CLASSES}},
+        "stages": {"segment": {"task": "segmentation", **trains}, "student": student},
+        "pathways": {"none": ["segment", "student"]}, "compare.baseline": {}, "compare.labelled_fraction": [0.5],
+    }), tmp_path / "cache")  # fmt: skip
+    warnings = [warning for warning in plan.warnings if "confidence" in warning]
+    least = "0.5" if overlapping else "0.33"
+    text = (
+        f"stages.student: pseudo_labels.confidence {confidence:g} ignores no pixel, as the most likely class has a "
+        f"probability of at least {least}; allowed: larger values, or 0; raise it"
+    )
+    assert warnings == ([text] if is_useless else [])
