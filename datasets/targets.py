@@ -265,7 +265,7 @@ def box_target(boxes: Sequence[Box], structure: str, fit: Fit) -> NDArray[np.flo
 
     Boxes are clipped to the image; several boxes of one structure are merged into their enclosing box.
     """
-    corners = [_corners(box, fit) for box in boxes if box.name == structure]
+    corners = [clipped_corners(box, fit) for box in boxes if box.name == structure]
     if not corners:
         return np.full(4, np.nan, dtype=np.float32)
     low, high = np.min(corners, axis=(0, 1)), np.max(corners, axis=(0, 1))
@@ -280,14 +280,14 @@ def box_masks(boxes: Sequence[Box], structures: Sequence[str], fit: Fit) -> Pixe
     filled = np.zeros((len(structures), *fit.shape), dtype=np.uint8)
     limits = np.array(fit.shape[::-1])
     for box in boxes:
-        first, last = np.ceil(_corners(box, fit) * limits - 0.5).astype(int)
+        first, last = np.ceil(clipped_corners(box, fit) * limits - 0.5).astype(int)
         first = np.minimum(first, limits - 1)
         (left, top), (right, bottom) = first, np.maximum(last, first + 1)
         filled[structures.index(box.name), top:bottom, left:right] = 1
     return filled
 
 
-def _corners(box: Box, fit: Fit) -> NDArray[np.floating]:
+def clipped_corners(box: Box, fit: Fit) -> NDArray[np.floating]:
     """Return the upper left and lower right corner as fractions of the input, clipped to the image."""
     corners = np.array([[box.x, box.y], [box.x + box.width, box.y + box.height]])
     return fit.to_input(np.clip(corners, 0, [fit.width, fit.height]))

@@ -17,7 +17,7 @@ from datasets.loading.prepare import BUDGET_BYTES, prepared_entries, run_in_thre
 from datasets.settings import ImageSettings
 from datasets.source import IGNORE, Box, Index, Pixels, Source
 from datasets.splits.weak_rows import WeakName, WeakRows, weak_fingerprint, weak_rows
-from datasets.targets import Fit, fit_masks, target_layout
+from datasets.targets import Fit, clipped_corners, fit_masks, target_layout
 from datasets.versions import VERSIONS, WEAK
 from datasets.weak.boxes import mask_boxes
 from datasets.weak.discs import point_discs
@@ -125,8 +125,7 @@ def _boxes(source: Source, index: Index, rows: WeakRows, spec: WeakLabelSpec, sh
 
     def read_boxes(row: int) -> None:
         read = [box for box in source.boxes(row) if box.name in classes]
-        clipped = (_clipped(box, fits[row]) for box in read)
-        boxes[row] = [box for box in clipped if box.width > 0 and box.height > 0]
+        boxes[row] = [box for box in read if (np.diff(clipped_corners(box, fits[row]), axis=0) > 0).all()]
         named = {box.name for box in boxes[row]}
         known = index.completes(row, "boxes") - ({box.name for box in read} - named)
         present[row] = [float(name in named) if name in known else np.nan for name in classes]
@@ -148,22 +147,10 @@ def _boxes(source: Source, index: Index, rows: WeakRows, spec: WeakLabelSpec, sh
     for row, of_row in boxes.items():
         for position, box in enumerate(of_row):
             numbers[row, position] = classes.index(box.name)
-            corners[row, position] = fits[row].to_input(_corners(box))
+            (left, top), (right, bottom) = clipped_corners(box, fits[row])
+            corners[row, position] = [[left, top], [right, top], [right, bottom], [left, bottom]]
     kept = list(rows.all)
     return WeakLabels(present=present[kept], boxes=corners, box_classes=numbers[kept])
-
-
-def _clipped(box: Box, fit: Fit) -> Box:
-    """Return the part of a box in its image; width and height are not positive if there is none."""
-    left, top = max(box.x, 0.0), max(box.y, 0.0)
-    right, bottom = min(box.x + box.width, fit.width), min(box.y + box.height, fit.height)
-    return Box(name=box.name, x=left, y=top, width=right - left, height=bottom - top)
-
-
-def _corners(box: Box) -> NDArray[np.float64]:
-    """Return the corners of a box in the order of a walk around it."""
-    right, bottom = box.x + box.width, box.y + box.height
-    return np.array([[box.x, box.y], [right, box.y], [right, bottom], [box.x, bottom]])
 
 
 def _cached(

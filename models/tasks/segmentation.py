@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.counts import is_labelled, one_hot, pixel_counts, predicted_masks
 from models.losses.functions import weighted_sum
-from models.settings import MaskSettings, class_weights_problem, is_deeply_supervised, loss_problem
+from models.settings import LossWeights, MaskSettings, class_weights_problem, is_deeply_supervised, loss_problem
 from models.tasks.base import Batch, Outputs, Task
 
 
@@ -81,9 +81,12 @@ class Segmentation(Task):
             **{f"iou/{name}": value for name, value in zip(self.outputs.names, iou.tolist(), strict=True)},
         }
 
-    def _loss(self, logits: Tensor, target: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+    def _loss(
+        self, logits: Tensor, target: Tensor, *, label_smoothing: float = 0.0, losses: LossWeights | None = None
+    ) -> Tensor:
+        """Return the weighted sum of losses, those of the settings by default."""
         return weighted_sum(
-            self.settings.loss,
+            self.settings.loss if losses is None else losses,
             logits,
             target,
             exclusive=self.outputs.exclusive,

@@ -1,10 +1,8 @@
 """Pseudo-labels of the images without masks of a stage: what its teachers predict for them before it trains."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from models.versions import PSEUDO_LABELS
 from models.versions import VERSIONS as MODELS
 from study.errors import ConfigError, Problem
 from study.planning.arms import StageConfig
+from study.planning.digest import Json, digest
 from study.planning.graph import PlannedStage
 from study.store.atomic import hash_of
 from study.store.store import Store
@@ -58,17 +57,17 @@ class Labelling:
     @property
     def key(self) -> str:
         """Return a hash of everything that the labels depend on."""
-        parts = {
+        parts: Json = {
             "versions": [DATASETS["preparation"], MODELS["network"], PSEUDO_LABELS],
-            "teachers": [[digest, hash_of(self.store.weights(digest))] for digest in self.node.teachers],
+            "teachers": [[teacher, hash_of(self.store.weights(teacher))] for teacher in self.node.teachers],
             "labels": [self.block.labels, self.block.confidence],
-            "image": self.node.step.image.model_dump(),
+            "image": self.node.step.image.model_dump(mode="json"),
             "content": fingerprint(self.index, self.rows, ()),
             "rows": list(self.rows),
             "batch": self.batch_size,
             "machine": [torch.__version__, self._processor],
         }
-        return blake2b(json.dumps(parts, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
+        return digest(parts)
 
     @property
     def _processor(self) -> str:
@@ -86,7 +85,7 @@ class Labelling:
         """Label the images. Raises `ConfigError` if a batch does not fit into the memory of the GPU."""
         try:
             with torch.random.fork_rng(devices=[]):  # networks are built with random weights
-                models = [load_model(self.store, digest) for digest in self.node.teachers]
+                models = [load_model(self.store, teacher) for teacher in self.node.teachers]
             self.label(models, arrays[MASKS])
         except torch.OutOfMemoryError as error:
             message = (

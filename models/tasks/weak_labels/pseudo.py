@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from models.counts import IGNORE, is_labelled
-from models.losses.functions import ratio, weighted_sum
+from models.losses.functions import ratio
 from models.task_settings.pseudo_labels import PseudoLabelBlock, PseudoLabelSettings
 from models.tasks.base import Batch, Outputs
 from models.tasks.consistency.losses import certainty
@@ -34,15 +34,8 @@ class PseudoLabels(SemiSupervised):
         assert batch.weak.masks is not None, "pseudo-labels are those of pixels"
         labels = batch.weak.masks
         self.report("confident", ratio(is_labelled(labels).float(), torch.ones(labels.shape, device=labels.device)))
-        logits = network(batch.unlabelled)
-        return weighted_sum(
-            self.settings.loss,
-            logits,
-            soft_target(labels, exclusive=self.outputs.exclusive) if self.block.labels == "soft" else labels,
-            exclusive=self.outputs.exclusive,
-            class_weights=self._class_weights(logits.device),
-            label_smoothing=self.settings.label_smoothing,
-        )
+        target = soft_target(labels, exclusive=self.outputs.exclusive) if self.block.labels == "soft" else labels
+        return self._loss(network(batch.unlabelled), target, label_smoothing=self.settings.label_smoothing)
 
 
 def pseudo_labels(probabilities: Tensor, block: PseudoLabelBlock, *, exclusive: bool) -> Tensor:

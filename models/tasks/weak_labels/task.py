@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from models.losses.functions import binary_cross_entropy, weighted_sum
+from models.losses.functions import binary_cross_entropy
 from models.task_settings.weak_labels import WeakLabelSettings
 from models.tasks.base import Batch, Outputs, WeakTarget
 from models.tasks.semi_supervised import SemiSupervised
@@ -37,7 +37,8 @@ class WeakSegmentation(SemiSupervised):
         """Return the loss of images with weak labels, before it is weighted: the sum of the terms of their labels."""
         terms, present = [], target.present
         if target.masks is not None:
-            terms.append(self._loss_of_pixels(logits, target.masks))
+            smoothing = self.settings.label_smoothing
+            terms.append(self._loss(logits, target.masks, label_smoothing=smoothing, losses=self._pixel_losses))
         if present is not None:
             scores = class_logits(logits, exclusive=self.outputs.exclusive)
             if target.boxes is not None and target.box_classes is not None:
@@ -50,17 +51,6 @@ class WeakSegmentation(SemiSupervised):
             if target.areas is not None:
                 terms.append(SIZE_WEIGHT * size_penalty(scores, present, target.areas))
         return torch.stack(terms).sum()
-
-    def _loss_of_pixels(self, logits: Tensor, masks: Tensor) -> Tensor:
-        """Return the losses of the annotated pixels of masks in the format of the target."""
-        return weighted_sum(
-            self._pixel_losses,
-            logits,
-            masks,
-            exclusive=self.outputs.exclusive,
-            class_weights=self._class_weights(logits.device),
-            label_smoothing=self.settings.label_smoothing,
-        )
 
     def _absence_loss(self, logits: Tensor, masks: Tensor) -> Tensor:
         """Return the binary cross-entropy of masks (N, classes, height, width) that are 0 where classes are absent.
