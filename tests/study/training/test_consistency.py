@@ -13,15 +13,17 @@ from torch import Tensor
 
 from models.adaptation import merge_adapters
 from study.analysis.design import _notes
-from study.config.schema import Checkpoint
 from study.planning.graph import Plan
 from study.store.store import Store
-from study.training.job import RuntimeContext, StageJob, stage_job
+from study.training.job import StageJob, stage_job
 from study.training.load_model import open_model
 from study.training.loader import WorkerContext
 from study.training.train_stage import another_network, open_setup, run_stage
 from tests.support.finished import CLASSES, IMAGES, write_pictures
+from tests.support.stages import ignore, runtime
 from tests.support.tiny import planned, tiny
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 METHODS = ("mean_teacher", "fixmatch", "unimatch", "cross_pseudo")
 SHORT: dict[str, Any] = {
@@ -29,24 +31,6 @@ SHORT: dict[str, Any] = {
     "stages.segment": {"task": "consistency", "data": "hospital", "steps": 4, "batch_size": 4},
     "compare.labelled_fraction": [0.5],
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-def runtime(storage: Path, cache: Path) -> RuntimeContext:
-    return RuntimeContext(storage=storage, cache=cache, cpus=1, checkpoint=Checkpoint(epochs=1, seconds=0))
-
-
-def ignore(_: object) -> None:
-    """Ignore a report."""
 
 
 def chain(plan: Plan, pathway: str = "none") -> list[StageJob]:

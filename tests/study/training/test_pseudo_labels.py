@@ -19,11 +19,10 @@ from torch import Tensor
 from datasets.loading.prepare import Prepared
 from datasets.source import IGNORE
 from models.task_settings.pseudo_labels import PseudoLabelBlock
-from study.config.schema import Checkpoint
 from study.planning.graph import Plan, lineage
 from study.store.damage import DamagedStageError
 from study.store.store import Store
-from study.training.job import RuntimeContext, stage_job
+from study.training.job import stage_job
 from study.training.load_model import load_model, open_model
 from study.training.loader import WorkerContext, to_images
 from study.training.pseudo_labels import Labelling
@@ -36,28 +35,13 @@ from study.training.train_stage import (
     train,
 )
 from tests.support.finished import CLASSES, write_pictures
+from tests.support.stages import ignore, runtime
 from tests.support.tiny import planned, tiny
 from tests.support.workers import together
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-def ignore(_: object) -> None:
-    """Ignore a report."""
-
-
-def runtime(storage: Path, cache: Path) -> RuntimeContext:
-    return RuntimeContext(storage=storage, cache=cache, cpus=1, checkpoint=Checkpoint(epochs=1, seconds=0))
 
 
 def document(root: Path, changes: dict[str, Any] | None = None, **block: object) -> dict[str, Any]:

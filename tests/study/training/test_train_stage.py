@@ -22,7 +22,6 @@ from datasets.loading.truth import truth
 from datasets.targets import fit_masks
 from models.network import Network
 from models.tasks.segmentation import Segmentation
-from study.config.schema import Checkpoint
 from study.execution.node_check import node_check
 from study.execution.worker import Worker
 from study.planning.graph import Plan
@@ -32,29 +31,17 @@ from study.store.damage import DamagedStageError
 from study.store.lease import LeaseHeld, lease
 from study.store.paths import WEIGHTS
 from study.store.store import Store
-from study.training.job import RuntimeContext, StageJob, stage_job
+from study.training.job import StageJob, stage_job
 from study.training.load_model import open_model
 from study.training.loader import UnusableGpu, WorkerContext, process_device
 from study.training.oom import too_large
 from study.training.train_stage import DataChanged, Member, _history_table, open_setup, run_stage, stage_examples
 from study.training.trainer import Diverged
 from tests.support.finished import CLASSES, write_pictures
+from tests.support.stages import ignore, runtime
 from tests.support.tiny import planned, tiny
 
 SMALL = {"stages.classify.epochs": 1, "stages.segment.steps": 4, "compare.folds": 2}
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-def runtime(storage: Path, cache: Path) -> RuntimeContext:
-    return RuntimeContext(storage=storage, cache=cache, cpus=1, checkpoint=Checkpoint(epochs=1, seconds=0))
-
-
-def ignore(_: object) -> None:
-    """Ignore a report."""
 
 
 def perform(job: StageJob, storage: Path, cache: Path) -> None:

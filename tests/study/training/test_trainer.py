@@ -22,13 +22,10 @@ from study.training.loader import WorkerContext
 from study.training.trainer import Diverged, Trained, TrainingLoop
 from tests.support.loops import Killed, Setting, stage
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TEACHER = {"backbone": "tu-test_vit", "initial_weights": "random"}
 AUGMENT = {"flip": 0.5, "rotate": 10, "shift": 0.05, "brightness": 0.2, "noise": 0.05}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def same(first: Trained, second: Trained) -> None:

@@ -1,6 +1,6 @@
 """Stages with weak labels from a plan to their weights: their images, what they read of masks, interruptions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +15,24 @@ from torch import Tensor
 from datasets.source import BACKGROUND
 from models.task_settings.weak_labels import weak_kind_of
 from study.config.document import with_paths
-from study.config.schema import Checkpoint
+from study.planning.dataset_view import DatasetView
 from study.planning.graph import Plan, pool_of_stage
 from study.store.store import Store
-from study.training.job import RuntimeContext, StageJob, stage_job
+from study.training.job import StageJob, stage_job
 from study.training.loader import WorkerContext
 from study.training.oom import _train_step, _weak_target
 from study.training.train_stage import _labels_without_masks, _training_loop, open_setup, run_stage, stage_examples
 from tests.support.finished import CLASSES, write_pictures
+from tests.support.stages import ignore, runtime
 from tests.support.tiny import planned, tiny
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 KINDS = ("box", "points", "scribble", "class")
 SHORT: dict[str, Any] = {
     "stages": {"segment": {"task": "segmentation", "data": "hospital", "steps": 6, "batch_size": 4}},
     "pathways": {"none": ["segment"]}, "compare.labelled_fraction": [0.5],
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-def ignore(_: object) -> None:
-    """Ignore a report."""
-
-
-def runtime(storage: Path, cache: Path) -> RuntimeContext:
-    return RuntimeContext(storage=storage, cache=cache, cpus=1, checkpoint=Checkpoint(epochs=1, seconds=0))
 
 
 def job_of(plan: Plan) -> StageJob:
@@ -91,26 +76,6 @@ def _remove_inside(ids: NDArray[np.uint8]) -> None:
     ids[inside] = 0
 
 
-@pytest.mark.parametrize("rest", ["box", "class"])
-def test_hidden_masks_change_weights_only_through_their_weak_labels(rest: str, cache: Path, tmp_path: Path) -> None:
-    weights, hidden, digests = [], list[str](), []
-    for root in (tmp_path / "true", tmp_path / "changed"):
-        write_pictures(root, overlapping=False)
-        changed_masks(root, hidden, rest)
-        plan = planned(on_pictures(root, rest), cache)
-        job, view = job_of(plan), plan.views["hospital"]
-        rows = view.stage_rows(job.node.selection).unlabelled
-        hidden = [view.index.ids[row] for row in rows]
-        assert len(hidden) >= 2
-        assert view.weak_rows(job.node.selection).derived == rows
-        weights.append(trained(job, root.with_suffix(".runs"), cache))
-        digests.append(job.digest)
-        record = Store(root.with_suffix(".runs")).record(job.digest)["weak_labels"]
-        assert (record["kind"], record["weight"]) == (rest, 1.0)  # also where the study file does not set the weight
-    assert digests[0] != digests[1]
-    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
-
-
 def write_own(root: Path, rest: str) -> None:
     """Write scribbles, or points, of both classes and of the background on all images of a folder."""
     lines = ["image,x,y,class"]
@@ -129,20 +94,44 @@ def write_own(root: Path, rest: str) -> None:
         (root / "points.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-@pytest.mark.parametrize("rest", ["points", "scribble"])
-def test_hidden_masks_of_images_with_own_annotation_change_nothing(rest: str, cache: Path, tmp_path: Path) -> None:
-    weights, hidden, digests = [], list[str](), []
-    for root in (tmp_path / "true", tmp_path / "changed"):
+def stages_with_changed_masks(
+    place: Path, rest: str, cache: Path, *, change: str, own: bool
+) -> Iterator[tuple[StageJob, DatasetView, Path]]:
+    """Yield a stage, its data and a storage: of some images, then of them with changed hidden masks."""
+    hidden: list[str] = []
+    for root in (place / "true", place / "changed"):
         write_pictures(root, overlapping=False)
-        write_own(root, rest)
-        changed_masks(root, hidden, "class")
+        if own:
+            write_own(root, rest)
+        changed_masks(root, hidden, change)
         plan = planned(on_pictures(root, rest), cache)
         job, view = job_of(plan), plan.views["hospital"]
-        rows = view.stage_rows(job.node.selection).unlabelled
-        hidden = [view.index.ids[row] for row in rows]
+        hidden = [view.index.ids[row] for row in view.stage_rows(job.node.selection).unlabelled]
         assert len(hidden) >= 2
-        assert view.weak_rows(job.node.selection).own == rows
-        weights.append(trained(job, root.with_suffix(".runs"), cache))
+        yield job, view, root.with_suffix(".runs")
+
+
+@pytest.mark.parametrize("rest", ["box", "class"])
+def test_hidden_masks_change_weights_only_through_their_weak_labels(rest: str, cache: Path, tmp_path: Path) -> None:
+    weights, digests = [], []
+    for job, view, storage in stages_with_changed_masks(tmp_path, rest, cache, change=rest, own=False):
+        selection = job.node.selection
+        assert view.weak_rows(selection).derived == view.stage_rows(selection).unlabelled
+        weights.append(trained(job, storage, cache))
+        digests.append(job.digest)
+        record = Store(storage).record(job.digest)["weak_labels"]
+        assert (record["kind"], record["weight"]) == (rest, 1.0)  # also where the study file does not set the weight
+    assert digests[0] != digests[1]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+@pytest.mark.parametrize("rest", ["points", "scribble"])
+def test_hidden_masks_of_images_with_own_annotation_change_nothing(rest: str, cache: Path, tmp_path: Path) -> None:
+    weights, digests = [], []
+    for job, view, storage in stages_with_changed_masks(tmp_path, rest, cache, change="class", own=True):
+        selection = job.node.selection
+        assert view.weak_rows(selection).own == view.stage_rows(selection).unlabelled
+        weights.append(trained(job, storage, cache))
         digests.append(job.digest)
     assert digests[0] == digests[1]
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
