@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow lint check presets bench bench-quick bench-statistics bench-forecasts backbones lock audit clean
+.PHONY: setup demo test test-slow lint check presets bench bench-quick bench-statistics bench-forecasts experiments backbones lock audit clean
 
 setup: $(READY)
 
@@ -53,6 +53,10 @@ bench-statistics: $(READY)
 # Whether intervals of forecast learning curves hold, over simulated and measured curves: some minutes on one core.
 bench-forecasts: $(READY)
 	$(BIN)/python -m tests.bench forecasts -o bench-forecasts.json
+
+# Whether pretraining and images without masks help, on generated images: three hours on 2 cores; resumes.
+experiments: $(READY)
+	$(BIN)/python -m tests.experiments
 
 # The same as `make bench` on less work, under 5 minutes.
 bench-quick: $(READY)
