@@ -2,8 +2,8 @@
 
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, reduce
 from hashlib import blake2b
 from operator import or_
@@ -27,6 +27,7 @@ from datasets.decoding.decode import (
     luma,
     suffix_of,
 )
+from datasets.decoding.mask_coding import MaskCoding
 from datasets.decoding.volume import LAST_AXIS, Geometry
 from datasets.errors import DataError
 from datasets.large import release, row_bands
@@ -43,7 +44,7 @@ FileState = tuple[int, int, int, int]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Listing:
-    """The files below some folders of a root. `folders` maps each folder to the kind of its files."""
+    """The files below some folders of a root. `folders` maps each folder, or pattern, to the kind of its files."""
 
     root: Path
     folders: Mapping[str, Kind]
@@ -55,13 +56,26 @@ class Listing:
     """How volumes are sliced; None if the layout has none, and files of several pages are faulty."""
     channels: FileChannels | None = None
     """Channels along the fourth axis of volumes; None if images have three dimensions."""
+    coding: MaskCoding | None = None
+    """The meaning of the values of masks; None if they are class ids."""
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    """Kinds of files by path, if `folders` has patterns."""
+    is_excerpt: bool = False
+    """Whether only a part of the files is listed."""
+
+    def excerpt(self, paths: Collection[str]) -> "Listing":
+        """Return the listing of some of the files."""
+        kept = set(paths)
+        return replace(self, files={path: state for path, state in self.files.items() if path in kept}, is_excerpt=True)
 
     def inside(self, folder: str) -> list[str]:
         """Return the paths under one folder, relative to the root."""
         return [path for path in self.files if path.startswith(f"{folder}/")]
 
     def kind(self, path: str) -> Kind:
-        """Return the kind of a file, given by its folder."""
+        """Return the kind of a file, given by its folder or pattern."""
+        if path in self.kinds:
+            return self.kinds[path]
         return next(kind for folder, kind in self.folders.items() if path.startswith(f"{folder}/"))
 
     def state(self, path: str, number: int | None = None) -> str:
@@ -158,14 +172,25 @@ def scan(root: Path, folders: Mapping[str, Kind], volumes: VolumeSettings | None
     """
     if not root.is_dir():
         raise DataError(f"{root} is no folder; allowed: the folder of the data set; correct `root` or download it")
-    entries = [file for folder in folders for file in _walk(str(root), folder, ())]
+    entries = [file for folder in folders for file in walk(root, folder)]
     suffixes = SUFFIXES if volumes is None else SUFFIXES | VOLUME_SUFFIXES
     files = {path: state for path, state in entries if suffix_of(path) in suffixes}
     unread = sorted(path for path, _ in entries if path not in files)
     return Listing(root=root, folders=folders, files=dict(sorted(files.items())), unread=unread, volumes=volumes)
 
 
-def _walk(root: str, folder: str, ancestors: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, FileState]]:
+Wanted = Callable[[str, bool], bool]
+"""Function of a path and whether it is a folder."""
+
+
+def walk(root: Path, folder: str = "", wanted: Wanted | None = None) -> Iterator[tuple[str, FileState]]:
+    """Yield path and state of the files below a folder of the root, all visible ones or those that are `wanted`."""
+    yield from _walk(str(root), folder, (), wanted)
+
+
+def _walk(
+    root: str, folder: str, ancestors: tuple[tuple[int, int], ...], wanted: Wanted | None
+) -> Iterator[tuple[str, FileState]]:
     """Yield the files below a folder of the root; `ancestors` are device and inode of its parent folders."""
     try:
         entries = os.scandir(f"{root}/{folder}")
@@ -175,8 +200,8 @@ def _walk(root: str, folder: str, ancestors: tuple[tuple[int, int], ...]) -> Ite
         raise DataError(f"{root}/{folder} cannot be read ({error.strerror}); allowed: a folder; restore it") from error
     with entries:
         for entry in entries:
-            name, path = entry.name, f"{folder}/{entry.name}"
-            if name[0] == ".":
+            name, path = entry.name, f"{folder}/{entry.name}" if folder else entry.name
+            if name[0] == "." or (wanted is not None and not wanted(path, entry.is_dir())):
                 continue
             _check_name(root, path)
             status = _status(entry, f"{root}/{path}")
@@ -184,7 +209,7 @@ def _walk(root: str, folder: str, ancestors: tuple[tuple[int, int], ...]) -> Ite
                 identity = status.st_dev, status.st_ino
                 if identity in ancestors:
                     raise DataError(f"{root}/{path} is a link to one of its parent folders; allowed: files; remove it")
-                yield from _walk(root, path, (*ancestors, identity))
+                yield from _walk(root, path, (*ancestors, identity), wanted)
             elif stat.S_ISREG(status.st_mode):
                 yield path, _state(status)
             else:
@@ -258,7 +283,10 @@ def _key(listing: Listing) -> str:
     volumes = listing.volumes
     sliced = "" if volumes is None else f" {volumes.axis} {volumes.window}"
     channels = "" if listing.channels is None else f" {listing.channels}"
-    text = f"{VERSION} {listing.root.resolve()} {sorted(listing.folders.items())}{sliced}{channels}"
+    coding = "" if listing.coding is None else f" {listing.coding}"
+    excerpt = " excerpt" if listing.is_excerpt else ""
+    folders = sorted(listing.folders.items())
+    text = f"{VERSION} {listing.root.resolve()} {folders}{sliced}{channels}{coding}{excerpt}"
     return blake2b(os.fsencode(text), digest_size=16).hexdigest()
 
 
@@ -322,9 +350,9 @@ def _inspect(listing: Listing, path: str, writer: ExtractWriter, previous: FileR
         return replace(previous, **state)
     try:
         decoded = (
-            examine(data, kind, path, listing.volumes, listing.channels)
+            examine(data, kind, path, listing.volumes, listing.channels, listing.coding)
             if data is not None
-            else examine_large(file, kind, path)
+            else examine_large(file, kind, path, listing.coding)
         )
     except DataError as error:
         return replace(row, fault=str(error))

@@ -17,6 +17,7 @@ from typing import Final, Literal
 import numpy as np
 
 from datasets.decoding.bands import read_bands
+from datasets.decoding.mask_coding import MaskCoding
 from datasets.decoding.raster import (
     Raster,
     StoredValues,
@@ -99,19 +100,29 @@ def split_channel(stem: str) -> tuple[str, int | None]:
     return (match[1], int(match[2])) if match else (stem, None)
 
 
-def read(path: Path, kind: Kind, volumes: VolumeSettings | None = None, channels: FileChannels | None = None) -> Pixels:
+def read(
+    path: Path,
+    kind: Kind,
+    volumes: VolumeSettings | None = None,
+    channels: FileChannels | None = None,
+    coding: MaskCoding | None = None,
+) -> Pixels:
     """Read and decode a file; see `examine_file`."""
-    return examine_file(path, kind, volumes, channels).pixels
+    return examine_file(path, kind, volumes, channels, coding).pixels
 
 
 def examine_file(
-    path: Path, kind: Kind, volumes: VolumeSettings | None = None, channels: FileChannels | None = None
+    path: Path,
+    kind: Kind,
+    volumes: VolumeSettings | None = None,
+    channels: FileChannels | None = None,
+    coding: MaskCoding | None = None,
 ) -> Decoded:
     """Read a file and decode it like `examine`. A large image is a memory-mapped `datasets.large.temporary_array`."""
     try:
         if is_large_file(path):
-            return examine_large(path, kind, path.name)
-        return examine(path.read_bytes(), kind, path.name, volumes, channels)
+            return examine_large(path, kind, path.name, coding)
+        return examine(path.read_bytes(), kind, path.name, volumes, channels, coding)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error}); allowed: a readable file; restore it") from error
 
@@ -135,18 +146,21 @@ def examine(
     name: str,
     volumes: VolumeSettings | None = None,
     channels: FileChannels | None = None,
+    coding: MaskCoding | None = None,
 ) -> Decoded:
     """Decode like `decode`, but also return geometry, patient and a warning.
 
     With `volumes`, NIfTI files and files of several pages or frames are volumes, (slices, height, width[, channels]).
     Images are scaled to 8 bits over the whole volume; see `datasets.decoding.volume`. `channels` are those of NIfTI
-    images of four dimensions, which are otherwise refused.
+    images of four dimensions, which are otherwise refused. `coding` is that of masks whose values are no class ids.
     """
+    if kind == "image":
+        coding = None
     with _named_errors(name, kind, data, volumes=volumes is not None):
         bands = read_bands(data) if kind == "image" else None
         if bands is not None:
             return Decoded(pixels=_bands_image(bands.values, bands.no_data))
-        volume = None if volumes is None else _volume(data, kind, name, volumes, channels)
+        volume = None if volumes is None else _volume(data, kind, name, volumes, channels, coding)
         if volume is not None:
             return volume
         if kind == "image" and data[128:132] == b"DICM":
@@ -155,7 +169,8 @@ def examine(
             dicom = decode_dicom(data)
             return Decoded(pixels=dicom.pixels, patient=dicom.patient, geometry=Geometry(spacing=dicom.spacing))
         raster = open_raster(data)
-        return Decoded(pixels=DECODERS[kind](raster), remark=_remark(raster, kind, volumes))
+        pixels = DECODERS[kind](raster) if coding is None else _coded(raster, coding)
+        return Decoded(pixels=pixels, remark=_remark(raster, "ids" if coding else kind, volumes))
 
 
 def is_large_file(path: Path) -> bool:
@@ -164,7 +179,7 @@ def is_large_file(path: Path) -> bool:
     return size is not None and is_large(*size)
 
 
-def examine_large(path: Path, kind: Kind, name: str) -> Decoded:
+def examine_large(path: Path, kind: Kind, name: str, coding: MaskCoding | None = None) -> Decoded:
     """Decode the file of a large image like `examine`, TIFF part by part; `pixels` are memory-mapped.
 
     Other files are decoded as a whole, one at a time, because they take several times their size in memory.
@@ -172,12 +187,13 @@ def examine_large(path: Path, kind: Kind, name: str) -> Decoded:
     with path.open("rb") as file:
         start = file.read(HEADER_BYTES)
     with _named_errors(name, kind, start):
-        parts = read_tiff(path, kind) if start[:2] in (b"II", b"MM") else None
+        is_read_by_parts = start[:2] in (b"II", b"MM") and (coding is None or kind == "image")
+        parts = read_tiff(path, kind) if is_read_by_parts else None
         if parts is not None:
             pixels, orientation = parts
             return Decoded(pixels=pixels, remark=_orientation_remark(orientation))
     with _WHOLE_LOCK:
-        decoded = examine(path.read_bytes(), kind, name)
+        decoded = examine(path.read_bytes(), kind, name, coding=coding)
         pixels = temporary_array(decoded.pixels.shape)
         copy_into(pixels, decoded.pixels)
     return replace(decoded, pixels=pixels)
@@ -207,36 +223,44 @@ def _named_errors(name: str, kind: Kind, data: bytes, *, volumes: bool = False) 
 
 
 def _volume(
-    data: bytes, kind: Kind, name: str, settings: VolumeSettings, channels: FileChannels | None
+    data: bytes,
+    kind: Kind,
+    name: str,
+    settings: VolumeSettings,
+    channels: FileChannels | None,
+    coding: MaskCoding | None,
 ) -> Decoded | None:
     """Decode a volume; None for a file with a single image."""
     if suffix_of(name) in VOLUME_SUFFIXES:
         from datasets.decoding.nifti import read_nifti
 
-        return _sliced(read_nifti(data, channels if kind == "image" else None), kind, settings)
+        return _sliced(read_nifti(data, channels if kind == "image" else None), kind, settings, coding)
     if kind == "image" and data[128:132] == b"DICM":
         from datasets.decoding.dicom import read_dicom_volume
 
         volume = read_dicom_volume(data)
         return None if volume is None else _sliced(volume, kind, settings)
     pages = open_stack(data)
-    return None if pages is None else _stacked(pages, kind, settings)
+    return None if pages is None else _stacked(pages, kind, settings, coding)
 
 
-def _sliced(volume: StoredVolume, kind: Kind, settings: VolumeSettings) -> Decoded:
+def _sliced(volume: StoredVolume, kind: Kind, settings: VolumeSettings, coding: MaskCoding | None = None) -> Decoded:
     geometry = volume.geometry(settings)
     if kind == "image":
         pixels = volume.image(settings)
     else:
         values = to_slices(volume.voxels, geometry.axis)
-        pixels = _to_ids(values) if kind == "ids" else _to_foreground(values)
+        if coding is not None:
+            pixels = coding.of_values(values)
+        else:
+            pixels = _to_ids(values) if kind == "ids" else _to_foreground(values)
     return Decoded(pixels=np.ascontiguousarray(pixels), geometry=geometry, patient=volume.patient, remark=volume.remark)
 
 
-def _stacked(pages: Iterator[Raster], kind: Kind, settings: VolumeSettings) -> Decoded:
+def _stacked(pages: Iterator[Raster], kind: Kind, settings: VolumeSettings, coding: MaskCoding | None) -> Decoded:
     """Decode the pages of a TIFF file: masks page by page, images together, so that they share one scale."""
     if kind != "image":
-        decoded = np.stack([DECODERS[kind](page) for page in pages])
+        decoded = np.stack([DECODERS[kind](page) if coding is None else _coded(page, coding) for page in pages])
         return _sliced(StoredVolume(voxels=decoded.transpose(2, 1, 0)), kind, settings)
     colours, inverted, no_data = [], False, float("nan")
     for page in pages:
@@ -369,13 +393,20 @@ def _mask(raster: Raster, read_values: Callable[[Raster], Pixels]) -> Pixels:
     return read_values(raster) if shape is None else shape
 
 
-def _check_mask(raster: Raster) -> None:
+def _coded(raster: Raster, coding: MaskCoding) -> Pixels:
+    """Return the mask of a file whose values are no class ids."""
+    _check_mask(raster, is_exact=not coding.is_lossy)
+    _check_alpha(raster)
+    return coding.of_raster(raster)
+
+
+def _check_mask(raster: Raster, *, is_exact: bool = True) -> None:
     if raster.white_is_zero:
         raise UnsuitableError(
             "has a TIFF header that says that 0 is white, so what is foreground is unclear; allowed: 0 is black; save "
             "it like that"
         )
-    if raster.lossy:
+    if raster.lossy and is_exact:
         raise lossy_mask()
 
 

@@ -373,7 +373,8 @@ def several_pages(count: int) -> UnsuitableError:
 def lossy_mask() -> UnsuitableError:
     """Return the error for a mask whose compression changes values."""
     return UnsuitableError(
-        "is compressed in a way that changes numbers; allowed: PNG, TIFF, BMP, GIF, lossless WebP; export it again"
+        "is compressed in a way that changes numbers; allowed: PNG, TIFF, BMP, GIF, lossless WebP; export it again, or "
+        "set `mask_threshold` for masks of 0 and 255"
     )
 
 

@@ -11,10 +11,12 @@ from datasets.sources.chexpert import ChexpertSettings, ChexpertSource
 from datasets.sources.coco import CocoSettings, CocoSource
 from datasets.sources.covid_chestxray import CovidChestxraySettings, CovidChestxraySource
 from datasets.sources.covid_lung_boxes import CovidLungBoxesSettings, CovidLungBoxesSource
-from datasets.sources.folder import FolderSettings, FolderSource
+from datasets.sources.folder.settings import FolderSettings
+from datasets.sources.folder.source import FolderSource
 from datasets.sources.idrid import IdridSettings, IdridSource
 from datasets.sources.nnunet.source import NnunetSettings, NnunetSource
 from datasets.sources.phantom.source import PhantomSettings, PhantomSource
+from datasets.sources.polygons.source import PolygonSettings, PolygonSource
 from datasets.sources.siim_acr import SiimAcrSettings, SiimAcrSource
 from datasets.sources.siim_covid19 import SiimCovid19Settings, SiimCovid19Source
 
@@ -30,6 +32,7 @@ __all__ = [
     "IdridSettings",
     "NnunetSettings",
     "PhantomSettings",
+    "PolygonSettings",
     "SiimAcrSettings",
     "SiimCovid19Settings",
     "open_source",
@@ -46,7 +49,8 @@ DataSettings = Annotated[
     | NnunetSettings
     | SiimAcrSettings
     | SiimCovid19Settings
-    | CocoSettings,
+    | CocoSettings
+    | PolygonSettings,
     Field(discriminator="source"),
 ]
 
@@ -62,6 +66,7 @@ SOURCES: Mapping[str, Callable[[Any], Source]] = {
     "siim_covid19": SiimCovid19Source,
     "nnunet": NnunetSource,
     "coco": CocoSource,
+    "polygons": PolygonSource,
 }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from datasets.sources import DataSettings
-from datasets.sources.folder import FolderSettings
+from datasets.sources.folder.settings import FolderSettings
 
 
 def other_annotators(settings: DataSettings) -> Mapping[str, DataSettings]:

@@ -17,6 +17,7 @@ import typer
 from results.text import printable
 from study.cli.backbones import backbones
 from study.cli.console import say
+from study.cli.data import data
 from study.cli.importing import import_results
 from study.cli.jobs import HEAD, logs, show_job, stop, submit
 from study.cli.models import export, predict
@@ -50,7 +51,6 @@ app = typer.Typer(
 PATH_ERRORS = {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST}
 """Error numbers caused by the given path rather than by the state of the storage."""
 
-data = typer.Typer(help="Inspect data before a study reads them.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
 
@@ -170,24 +170,6 @@ def status(
         return
     content = read_status(storage, name)
     say(json.dumps(content, indent=1) if as_json else status_text(content))
-
-
-@data.command("check")
-def check_data(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A published layout, such as folder or chexpert.")],
-    root: Annotated[Path | None, typer.Argument(metavar="ROOT", help="The folder of the data set.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the source; may be repeated.")
-    ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: SOURCE-contact.png.")] = None,
-    cache: Cache = None,
-) -> None:
-    """Show the contents and problems of a data set, and write a contact sheet of images and masks."""
-    from study.diagnostics.data_check import data_check, read_settings
-
-    settings = read_settings(source, root, overrides or ())
-    for line in data_check(settings, cache=cache_of(cache), output=output or Path(f"{source}-contact.png")):
-        say(line)
 
 
 @app.command()

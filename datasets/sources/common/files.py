@@ -93,8 +93,12 @@ class FileSource(Source):
 
     @cached_property
     def _listing(self) -> Listing:
-        listing = scan(self._root, self._folders(), self._volume_settings)
+        listing = self._scan()
         return replace(listing, channels=self._channels_in_files(listing))
+
+    def _scan(self) -> Listing:
+        """List the files, without opening them."""
+        return scan(self._root, self._folders(), self._volume_settings)
 
     def _channels_in_files(self, listing: Listing) -> FileChannels | None:
         """Return the channels along a fourth axis of the volumes, None if images have three dimensions."""
@@ -178,8 +182,10 @@ class FileSource(Source):
         return stored.index
 
     def _build_index(self, cache: Path, progress: ProgressCallback | None, fits: Collection[ImageSettings]) -> Index:
-        files, cases, layout = read_manifest(self._listing, cache, progress, fits), self._cases, self._layout
-        self._files = files
+        cases, layout = self._cases, self._layout
+        if layout.is_excerpt:
+            self._listing = self._listing.excerpt([path for case in cases for path in case.all_paths])
+        self._files = files = read_manifest(self._listing, cache, progress, fits)
         self._rows = rows = rows_of(cases, files)
         check_pixels(cases, files, self._root)
         bits = [self._mask_ids(case, files) for case in cases]
@@ -288,7 +294,7 @@ class FileSource(Source):
                 digest(shown, row) if row or case.boxed else "" for case, row in zip(self._cases, boxes, strict=True)
             ],
             "centres": [digest(case.centres) if case.centres else "" for case in self._cases],
-            "masks": [masks_digest(case, files, ids, self._ignored) for case in self._cases],
+            "masks": [masks_digest(case, files, ids, self._ignored, self._listing.coding) for case in self._cases],
             "scribbles": [
                 scribbles_digest(case, files, values_in_scribbles, self._scribble_ids.outside) for case in self._cases
             ],
@@ -349,7 +355,8 @@ class FileSource(Source):
         return self._read(path) if number is None else self._volumes.slice(path, number)
 
     def _read(self, path: str) -> Pixels:
-        return read(self._root / path, self._listing.kind(path), self._volume_settings, self._listing.channels)
+        listing = self._listing
+        return read(self._root / path, listing.kind(path), self._volume_settings, listing.channels, listing.coding)
 
     def release(self) -> None:
         """Free decoded volumes; see `Source.release`."""

@@ -6,6 +6,7 @@ from hashlib import blake2b
 import numpy as np
 
 from datasets.cache.manifest import Manifest
+from datasets.decoding.mask_coding import MaskCoding
 from datasets.errors import DataError
 from datasets.large import by_bands, is_large, release, row_bands, temporary_array
 from datasets.source import IGNORE, Pixels
@@ -101,7 +102,11 @@ def _set_unknown(plane: Pixels) -> None:
 
 
 def masks_digest(
-    case: PublishedCase, files: Manifest, ids: Mapping[str, int | Sequence[int] | None], ignored: Sequence[int] = ()
+    case: PublishedCase,
+    files: Manifest,
+    ids: Mapping[str, int | Sequence[int] | None],
+    ignored: Sequence[int] = (),
+    coding: MaskCoding | None = None,
 ) -> str:
     """Hash the masks of the selected classes.
 
@@ -110,6 +115,8 @@ def masks_digest(
     if not ids or not is_masked(case, files, [*ids], ignored):
         return ""
     extra: list[object] = [ignored] if ignored else []
+    if coding is not None:
+        extra.append(["coding", coding.threshold, coding.ids])
     for key, names in (("not annotated", case.not_annotated), ("partly annotated", case.partly_annotated)):
         if names.intersection(ids):
             extra.append([key, *sorted(names.intersection(ids))])

@@ -72,6 +72,12 @@ class PublishedCase:
         """Return the paths of all image files."""
         return (self.path, *self.channels)
 
+    @property
+    def all_paths(self) -> tuple[str, ...]:
+        """Return the paths of images, masks and scribbles."""
+        masks = (*self.masks, *self.other_masks, *self.scribbles)
+        return (*self.paths, *(mask.path for mask in masks if isinstance(mask, MaskFile)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedDataset:
@@ -85,6 +91,8 @@ class PublishedDataset:
     """For overlapping classes in masks of ids: the ids that each class consists of."""
     ignored: tuple[int, ...] = ()
     """Ids of unlabelled pixels that the layout states."""
+    is_excerpt: bool = False
+    """Whether files that belong to no case are left unread."""
     class_list: str = "classes.txt"
     """The file that lists the classes, for messages."""
 

@@ -28,6 +28,7 @@ from datasets.sources import (
     IdridSettings,
     NnunetSettings,
     PhantomSettings,
+    PolygonSettings,
     SiimAcrSettings,
     SiimCovid19Settings,
     open_source,
@@ -42,6 +43,7 @@ from tests.support.covid_lung_boxes import write_covid_lung_boxes
 from tests.support.dicom import write_dicom
 from tests.support.folder import write_folder
 from tests.support.idrid import write_idrid
+from tests.support.layouts import cvat, labelme
 from tests.support.nnunet import write_nnunet, write_nnunet_2d
 from tests.support.pictures import picture, save
 from tests.support.siim_acr import write_siim_acr
@@ -49,6 +51,12 @@ from tests.support.siim_covid19 import write_siim_covid19
 from tests.support.volumes import ct_volume, write_ct_folder, write_nifti
 
 Make = Callable[[Path], DataSettings]
+
+
+def _made(root: Path) -> Path:
+    root.mkdir(parents=True)
+    return root
+
 
 MAKERS: dict[str, Make] = {
     "phantom": lambda root: PhantomSettings(images=12, patients=5, size=64),
@@ -66,7 +74,10 @@ MAKERS: dict[str, Make] = {
     "siim_covid19": lambda root: SiimCovid19Settings(root=write_siim_covid19(root)),
     "siim_covid19, converted": lambda root: SiimCovid19Settings(root=write_siim_covid19(root, suffix="png")),
     "coco": lambda root: CocoSettings(root=write_coco(root)),
+    "polygons": lambda root: PolygonSettings(root=labelme(_made(root))),
+    "polygons, one file": lambda root: PolygonSettings(root=cvat(_made(root)), annotations="annotations.xml"),
 }
+
 FILES = [name for name in MAKERS if name != "phantom"]
 
 

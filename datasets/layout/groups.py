@@ -1,0 +1,235 @@
+"""Groups of files that one pattern of paths describes."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from datasets.decoding.decode import VOLUME_SUFFIXES, stem_of, suffix_of
+from datasets.layout.files import Files, spread
+from datasets.layout.values import looks_like_masks, sample_masks
+from datasets.layout.words import (
+    MASK_WORD,
+    NO_MASKS,
+    PART_WORD,
+    PREFIX,
+    SUFFIX,
+    common_end,
+    common_start,
+    is_mask_folder,
+)
+from datasets.sources.folder.patterns import Pattern
+
+ANY: Final = "**"
+MAX_KNOWN: Final = 8
+"""Maximum number of sibling folders whose files are looked at to tell images and masks apart."""
+LOOKED_AT: Final = 3
+"""Number of files of a group that are looked at."""
+MIN_SHARE: Final = 0.2
+"""Minimum share of the files of a folder that an unknown ending of names must have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Files of one kind.
+
+    Attributes:
+        folder: Pattern of their folder with a slash at the end, "" for the root.
+        prefix: Text before the name that pairs images and masks.
+        suffix: Text after it.
+        paths: The files.
+        fixed: The file name, if folders have the names instead.
+        is_mask: Whether these are masks.
+    """
+
+    folder: str
+    prefix: str
+    suffix: str
+    paths: tuple[str, ...]
+    fixed: str = ""
+    is_mask: bool = False
+
+    @cached_property
+    def ending(self) -> str:
+        """Return the suffix of the files, `.*` if they differ."""
+        endings = {path[len(path) - len(suffix_of(path)) :] for path in self.paths}
+        return endings.pop() if len(endings) == 1 else ".*"
+
+    @cached_property
+    def pattern(self) -> Pattern:
+        """Return the pattern of the files."""
+        if self.fixed:
+            return Pattern(f"{self.folder}{{name}}/{self.fixed}{self.ending}")
+        return Pattern(f"{self.folder}{self.prefix}{{name}}{self.suffix}{self.ending}")
+
+    def stripped(self) -> list["Group"]:
+        """Return the group with what all names have in common at their start, end or both moved out of the name."""
+        if self.fixed or len(self.paths) < 2:
+            return [self]
+        cores = [stem_of(path)[len(self.prefix) :] for path in self.paths]
+        cores = [
+            core[: len(core) - len(self.suffix)] if self.suffix and "{" not in self.suffix else core for core in cores
+        ]
+        start = re.sub(r"[0-9]+$", "", common_start(cores))
+        end = re.sub(r"^[0-9]+", "", common_end(cores))
+        if any(len(core) <= len(start) + len(end) for core in cores):
+            start = end = ""
+        texts = [(start, ""), ("", end), (start, end)]
+        variants = [
+            replace(self, prefix=self.prefix + before, suffix=after + self.suffix)
+            for before, after in dict.fromkeys(texts)
+            if (before or after) and not set("{}*").intersection(before + after)
+        ]
+        return [self, *variants]
+
+
+def find_groups(files: Files) -> list[Group]:
+    """Return the groups of the images and masks of a data set, largest first."""
+    paths = [path for path in files.images if not NO_MASKS.intersection(part.lower() for part in path.split("/")[:-1])]
+    by_folder: dict[str, list[str]] = defaultdict(list)
+    templates = _templates(files.root, paths)
+    for path in paths:
+        by_folder[templates[path.rpartition("/")[0]]].append(path)
+    groups = [group for folder, members in by_folder.items() for group in _by_name(folder, members)]
+    known = [replace(group, is_mask=_is_mask(files.root, group)) for group in groups]
+    return sorted(known, key=lambda group: -len(group.paths))
+
+
+def _templates(root: Path, paths: Sequence[str]) -> Mapping[str, str]:
+    """Return the pattern of each folder: parts, and folders that stand for cases or classes, become placeholders."""
+    folders = sorted({path.rpartition("/")[0] for path in paths})
+    examples: dict[str, str] = {}
+    for path in paths:
+        for end in range(len(path)):
+            if path[end] == "/":
+                examples.setdefault(path[:end], path)
+    parts = {match[1].lower() for folder in folders for match in [PART_WORD.search(folder)] if match}
+    several = len({name[:3] for name in parts}) > 1
+    children: dict[str, set[str]] = defaultdict(set)
+    for folder in examples:
+        parent, _, name = folder.rpartition("/")
+        if is_mask_folder(name) is None and not (several and PART_WORD.search(name)):
+            children[parent].add(name)
+    variable = {parent: _are_cases(root, parent, names, examples) for parent, names in children.items()}
+    result = {}
+    for folder in folders:
+        parts_of: list[str] = []
+        segments = folder.split("/") if folder else []
+        for number, name in enumerate(segments):
+            parent = "/".join(segments[:number])
+            if several and PART_WORD.search(name) and "{part}" not in "/".join(parts_of):
+                parts_of.append(PART_WORD.sub("{part}", name, count=1))
+            elif name in children.get(parent, ()) and variable[parent]:
+                if ANY not in parts_of:
+                    parts_of.append(ANY)
+                elif parts_of[-1] != ANY:
+                    parts_of.append("*")
+            else:
+                parts_of.append(name)
+        result[folder] = "".join(f"{part}/" for part in parts_of)
+    return result
+
+
+def _are_cases(root: Path, parent: str, names: set[str], examples: Mapping[str, str]) -> bool:
+    """Return whether sibling folders are alike, as those of cases or classes, and not of images and masks."""
+    if len(names) < 2:
+        return False
+    if len(names) > MAX_KNOWN:
+        return True
+    paths = [examples[f"{parent}/{name}" if parent else name] for name in sorted(names)]
+    folders = [path.rpartition("/")[0] for path in paths]
+    if any(is_mask_folder(segment) is not None for folder in folders for segment in folder.split("/")):
+        return True  # further folders tell images and masks apart
+    return len({looks_like_masks(sample_masks(root, [path])) for path in paths}) == 1
+
+
+def _by_name(folder: str, paths: Sequence[str]) -> list[Group]:
+    """Return the groups of the files of alike folders, by the beginnings and ends of their names."""
+    fixed = _fixed_names(folder, paths)
+    if fixed is not None:
+        return fixed
+    affixes = {path: _affix(path, folder) for path in paths}
+    counts = Counter(affixes.values())
+    least = 2 if len(paths) > 3 else 1
+    affixes = {path: affix if counts[affix] >= least else ("", "") for path, affix in affixes.items()}
+    plain = {path for path, affix in affixes.items() if not affix[1]}
+    affixes |= _continued(plain, affixes, len(paths))
+    by_affix: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for path, affix in affixes.items():
+        by_affix[affix].append(path)
+    groups = []
+    for (prefix, suffix), members in by_affix.items():
+        names = {path[: len(path) - len(suffix_of(path))] for path in members}
+        endings = {suffix_of(path) for path in members} if len(names) < len(members) else {""}
+        for ending in sorted(endings):
+            chosen = tuple(path for path in members if not ending or suffix_of(path) == ending)
+            groups.append(Group(folder=folder, prefix=prefix, suffix=suffix, paths=chosen))
+    return groups
+
+
+def _fixed_names(folder: str, paths: Sequence[str]) -> list[Group] | None:
+    """Return groups of equal file names in folders that have the names of cases, None if names are not like that."""
+    if not folder.endswith(f"{ANY}/"):
+        return None
+    folders = {path.rpartition("/")[0] for path in paths}
+    counts = Counter(stem_of(path) for path in paths)
+    is_fixed = (
+        len(folders) > 1
+        and len(counts) <= MAX_KNOWN
+        and all(re.search("[A-Za-z]", stem) and 5 * count >= 4 * len(folders) for stem, count in counts.items())
+    )
+    if not is_fixed:
+        return None
+    depths = {path.count("/") for path in paths}
+    outer = folder.removesuffix(f"{ANY}/") if len(depths) == 1 and min(depths) == folder.count("/") else folder
+    return [
+        Group(
+            folder=outer, prefix="", suffix="", fixed=stem, paths=tuple(path for path in paths if stem_of(path) == stem)
+        )
+        for stem in counts
+    ]
+
+
+def _affix(path: str, folder: str) -> tuple[str, str]:
+    """Return known words before and after the name in a file name."""
+    stem, case = stem_of(path), path.rpartition("/")[0].rpartition("/")[2]
+    if folder.endswith(f"{ANY}/") and stem.startswith(case) and len(stem) > len(case) and not stem[len(case)].isalnum():
+        return "", stem[len(case) :]
+    before, after = PREFIX.search(stem), SUFFIX.search(stem)
+    prefix = before[1] if before else ""
+    part = PART_WORD.search(stem)
+    if part and "{part}" in folder and stem.endswith(part[0]) and f"/{path}".find(part[0]) < len(path) - len(stem):
+        stem_end = stem[part.start() - 1 :] if part.start() > 1 and not stem[part.start() - 1].isalnum() else part[0]
+        return prefix, stem_end.replace(part[0], "{part}")
+    return prefix, after[1] if after else ""
+
+
+def _continued(plain: set[str], affixes: Mapping[str, tuple[str, str]], count: int) -> dict[str, tuple[str, str]]:
+    """Return the ends of names that continue the name of another file in the folder: `1_x.png` beside `1.png`."""
+    stems = {path[: len(path) - len(suffix_of(path))] for path in plain}
+    found: dict[str, tuple[str, str]] = {}
+    for path in plain:
+        whole = path[: len(path) - len(suffix_of(path))]
+        cuts = [at for at in range(len(whole) - 1, whole.rfind("/") + 1, -1) if not whole[at].isalnum()]
+        cut = next((at for at in cuts if whole[:at] in stems), None)
+        if cut is not None:
+            found[path] = (affixes[path][0], whole[cut:])
+    counts = Counter(suffix for _, suffix in found.values())
+    return {path: affix for path, affix in found.items() if counts[affix[1]] >= max(2, MIN_SHARE * count)}
+
+
+def _is_mask(root: Path, group: Group) -> bool:
+    """Return whether a group has masks, by the words in names and the values in a few files."""
+    by_name = MASK_WORD.fullmatch(group.suffix.strip("_ .-")) or MASK_WORD.fullmatch(group.prefix.strip("_ .-"))
+    by_name = by_name or MASK_WORD.fullmatch(group.fixed)
+    folders = [is_mask_folder(name.replace("{part}", "")) for name in group.folder.split("/")[:-1]]
+    by_folder = next((known for known in reversed(folders) if known is not None), None)
+    if by_name is None and by_folder is False:
+        return False
+    paths = spread(group.paths, LOOKED_AT)
+    if all(suffix_of(path) in VOLUME_SUFFIXES for path in paths):
+        return bool(by_name or by_folder)
+    return looks_like_masks(sample_masks(root, paths, LOOKED_AT))

@@ -1,0 +1,59 @@
+"""Published data sets that have a source of their own."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from datasets.errors import DataError
+from datasets.layout.files import Files
+from datasets.layout.proposal import Proposal
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    """A published data set: its source, files or folders that only it has, and whether it has masks."""
+
+    title: str
+    source: str
+    marks: tuple[str, ...]
+    part: str = ""
+    has_masks: bool = True
+
+
+KNOWN: Final = (
+    _Known(title="COVID-19 chest x-ray segmentation", source="ccxs", marks=("structure.csv", "metadata.csv", "masks/")),
+    _Known(title="IDRiD", source="idrid", marks=("A. Segmentation/1. Original Images/",), part="segmentation"),
+    _Known(title="SIIM-ACR pneumothorax", source="siim_acr", marks=("train-rle.csv", "dicom-images-train/")),
+    _Known(title="SIIM-ACR pneumothorax", source="siim_acr", marks=("stage_2_train.csv", "dicom-images-train/")),
+    _Known(title="CheXpert", source="chexpert", marks=("train.csv", "valid.csv", "train/"), has_masks=False),
+    _Known(
+        title="SIIM-FISABIO-RSNA COVID-19", source="siim_covid19",
+        marks=("train_image_level.csv", "train_study_level.csv"), has_masks=False,
+    ),
+    _Known(
+        title="COVID-19 image data collection", source="covid_chestxray",
+        marks=("metadata.csv", "annotations/lungVAE-masks/"), has_masks=False,
+    ),
+)  # fmt: skip
+
+
+def published_layout(files: Files) -> Proposal | None:
+    """Return the settings of a published data set with a source of its own, None for other data.
+
+    Raises `DataError` for one without masks.
+    """
+    paths = (*files.images, *files.others)
+    for known in KNOWN:
+        if not all(
+            any(path == mark or (mark[-1] == "/" and path.startswith(mark)) for path in paths) for mark in known.marks
+        ):
+            continue
+        if not known.has_masks:
+            raise DataError(
+                f"{files.root} is {known.title}, which has no masks of annotators; allowed: data with masks, as a "
+                f"study measures segmentation; use it for pretraining beside such data, with `source: {known.source}`"
+            )
+        settings = {"source": known.source} | ({"part": known.part} if known.part else {})
+        return Proposal(
+            layout=known.title, settings=settings, assumed=[f"{', '.join(known.marks)}: the layout of {known.title}"]
+        )
+    return None

@@ -1,0 +1,126 @@
+"""Files beside images that name classes, patients and published parts."""
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from datasets.decoding.decode import stem_of
+from datasets.decoding.text import read_text
+from datasets.errors import DataError
+from datasets.layout.files import Files
+from datasets.sources.common.class_ids import NO_CLASS, RESERVED
+from datasets.sources.folder.images import named
+from datasets.sources.folder.patterns import PARTS, Part
+
+CLASS_FILES: Final = frozenset(
+    {"labelmap", "label_map", "classes", "class_names", "class_dict", "labels", "class_dict_seg"}
+)
+MAX_BYTES: Final = 64 * 2**20
+"""Maximum size of a table that is read."""
+PATIENT_COLUMN: Final = re.compile(
+    r"(patient|subject|person|participant)[ _-]?(id|no|nr|name|number)?|pid", re.IGNORECASE
+)
+LIST_NAME: Final = re.compile(
+    rf"({'|'.join(PARTS)})(?:[ _-]?(?:list|files?|ids?|images?|set|split|names?))?", re.IGNORECASE
+)
+_COLOUR: Final = re.compile(r"(.+?)[:,]\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*(?:[:,].*)?")
+MIN_SHARE: Final = 0.95
+"""Minimum share of images that a table must name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassTable:
+    """Names of classes that a file states, by id and by colour; `file` is its path."""
+
+    file: str = ""
+    names: tuple[str, ...] = ()
+    by_id: Mapping[int, str] = field(default_factory=dict)
+    by_colour: Mapping[tuple[int, int, int], str] = field(default_factory=dict)
+
+
+def read_class_table(files: Files) -> ClassTable:
+    """Return the first table of classes, an empty one if there is none.
+
+    Lines are `name`, `id name` or `name:r,g,b`, as in CVAT's labelmap.txt and in class_dict.csv.
+    """
+    for path in files.named(".txt", ".csv", ".names"):
+        if stem_of(path).lower() not in CLASS_FILES:
+            continue
+        lines = [line.strip() for line in (_text(files.root / path) or "").splitlines() if line.strip()]
+        lines = [line for line in lines if line[0] != "#"]
+        coloured = [match for match in map(_COLOUR.fullmatch, lines) if match]
+        if coloured and len(coloured) >= len(lines) - 1:
+            colours = {(int(match[2]), int(match[3]), int(match[4])): match[1].strip() for match in coloured}
+            known = {colour: name for colour, name in colours.items() if _is_class(name)}
+            numbers = {number: name for number, name in enumerate(colours.values()) if _is_class(name)}
+            return ClassTable(file=path, names=tuple(known.values()), by_id=numbers, by_colour=known)
+        if lines and len(set(lines)) == len(lines) <= 254 and all("," not in line for line in lines):
+            return _plain_table(path, lines)
+    return ClassTable()
+
+
+def _plain_table(path: str, lines: Sequence[str]) -> ClassTable:
+    numbered = [re.fullmatch(r"(\d+)[\s:=;]+(.+)", line) for line in lines]
+    if all(numbered):
+        by_id = {int(match[1]): match[2].strip() for match in numbered if match}
+    else:
+        first = 0 if lines[0].strip("_").casefold() in NO_CLASS else 1
+        by_id = dict(enumerate(lines, first))
+    by_id = {number: name for number, name in by_id.items() if number > 0 and _is_class(name)}
+    return ClassTable(file=path, names=tuple(by_id.values()), by_id=by_id)
+
+
+def _is_class(name: str) -> bool:
+    return name.strip("_").casefold() not in {*NO_CLASS, *RESERVED, "void", "unlabeled", "unlabelled"}
+
+
+def _text(path: Path) -> str | None:
+    """Return the text of a small file, None if it cannot be read."""
+    try:
+        return read_text(path) if path.stat().st_size <= MAX_BYTES else None
+    except (DataError, OSError):
+        return None
+
+
+def part_lists(files: Files, ids: Mapping[str, str]) -> dict[Part, str]:
+    """Return the files that list the images of a published part; each of their lines names an image."""
+    lists: dict[Part, str] = {}
+    for path in files.named(".txt", ".lst"):
+        match = LIST_NAME.fullmatch(stem_of(path))
+        if match is None or PARTS[match[1].lower()] in lists:
+            continue
+        lines = [line.strip() for line in (_text(files.root / path) or "").splitlines() if line.strip()]
+        if lines and all(named(line, ids) is not None for line in lines):
+            lists[PARTS[match[1].lower()]] = path
+    members = [
+        named(line, ids)
+        for path in lists.values()
+        for line in (_text(files.root / path) or "").split("\n")
+        if line.strip()
+    ]
+    return lists if len(set(members)) == len(members) else {}
+
+
+def patient_table(files: Files, ids: Mapping[str, str]) -> dict[str, str] | None:
+    """Return the key `patients` for a CSV file whose columns name image and patient of nearly all images."""
+    images = set(ids.values())
+    for path in files.named(".csv"):
+        text = _text(files.root / path)
+        if text is None:
+            continue
+        try:
+            rows = list(csv.DictReader(text.splitlines()))
+        except csv.Error:
+            continue
+        columns = [name.strip() for name in (rows[0] if rows else {}) if isinstance(name, str)]
+        patient = next((name for name in columns if PATIENT_COLUMN.fullmatch(name)), None)
+        if patient is None:
+            continue
+        for column in columns:
+            found = {named(str(row.get(column) or "-"), ids) for row in rows if row.get(patient)} - {None}
+            if column != patient and images and len(found) == len(images):
+                return {"table": path, "image": column, "patient": patient}
+    return None

@@ -1,0 +1,252 @@
+"""The values in a sample of masks, and which settings read them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from datasets.decoding.decode import BROKEN, VOLUME_SUFFIXES, read, suffix_of
+from datasets.decoding.raster import Raster, open_raster, open_stack
+from datasets.errors import DataError
+from datasets.layout.files import spread
+from datasets.layout.proposal import Proposal
+from datasets.layout.tables import ClassTable
+from datasets.settings import VolumeSettings
+from datasets.source import IGNORE, Pixels
+
+SAMPLE: Final = 24
+"""Number of masks that are read."""
+MAX_COLOURS, MAX_IDS = 40, 40
+"""Maximum numbers of colours and ids that may be classes."""
+NOISE: Final = 40
+"""Distance from 0 and 255 of grey values that are soft edges or traces of compression."""
+EDGE_SHARE: Final = 0.06
+"""Maximum share of pixels further from 0 and 255 in a mask with soft edges."""
+UNNAMED: Final = "foreground"
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskSample:
+    """Values of a few masks.
+
+    Attributes:
+        greys: Number of pixels by grey value or id, of each mask without colours.
+        colours: Number of pixels by colour, of each mask with colours.
+        lossy: Whether some masks are compressed in a way that changes values.
+        palette: Whether some masks have a palette of colours.
+        faults: Why masks could not be read.
+    """
+
+    greys: Sequence[Mapping[int, int]]
+    colours: Sequence[Mapping[Colour, int]]
+    lossy: bool
+    palette: bool
+    faults: Sequence[str]
+
+
+def sample_masks(root: Path, paths: Sequence[str], count: int = SAMPLE) -> MaskSample:
+    """Read a fixed choice of masks."""
+    greys: list[Mapping[int, int]] = []
+    colours: list[Mapping[Colour, int]] = []
+    lossy, palette, faults = False, False, []
+    for path in spread(paths, count):
+        try:
+            if suffix_of(path) in VOLUME_SUFFIXES:
+                greys.append(_counts(read(root / path, "ids", VolumeSettings())))
+                continue
+            raster = _first_page((root / path).read_bytes())
+            lossy |= raster.lossy
+            values = raster.colour if raster.lossy or not raster.is_palette else raster.numbers()
+            palette |= raster.is_palette and bool((raster.colour[..., :1] != raster.colour).any())
+            if values.ndim == 3 and (values != values[..., :1]).any():
+                flat, counts = np.unique(values.reshape(-1, values.shape[2]), axis=0, return_counts=True)
+                triples = [(int(row[0]), int(row[1]), int(row[2])) for row in flat]
+                colours.append(dict(zip(triples, counts.tolist(), strict=True)))
+            else:
+                grey = values[..., 0] if values.ndim == 3 else values
+                is_one_bit = raster.image.mode == "1"
+                greys.append(_counts(np.asarray(grey > 0, np.uint8) if is_one_bit else grey))
+        except (*BROKEN, DataError) as error:
+            faults.append(f"{path} cannot be read ({' '.join(str(error).split())[:120]})")
+    return MaskSample(greys=greys, colours=colours, lossy=lossy, palette=palette, faults=faults)
+
+
+def _first_page(data: bytes) -> Raster:
+    pages = open_stack(data)
+    return open_raster(data) if pages is None else next(pages)
+
+
+def _counts(values: "Pixels | np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> Mapping[int, int]:
+    numbers, counts = np.unique(np.asarray(values, np.int64), return_counts=True)
+    return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+
+
+def looks_like_masks(sample: MaskSample) -> bool:
+    """Return whether files have the few values of masks, or those of compressed masks."""
+    if not sample.greys and not sample.colours:
+        return False
+    few = all(len(values) <= MAX_IDS for values in sample.greys)
+    few_colours = all(len(values) <= MAX_COLOURS for values in sample.colours)
+    return few_colours and (few or _is_bimodal(sample.greys))
+
+
+def _is_bimodal(masks: Sequence[Mapping[int, int]]) -> bool:
+    """Whether nearly all pixels are near 0 or 255, and both occur."""
+    total = Counter[int]()
+    for values in masks:
+        total.update(values)
+    if not total or max(total) > 255:
+        return False
+    between = sum(count for value, count in total.items() if NOISE < value < 255 - NOISE)
+    low = sum(count for value, count in total.items() if value <= NOISE)
+    high = sum(count for value, count in total.items() if value >= 255 - NOISE)
+    return between <= EDGE_SHARE * total.total() and low > 0 and high > 0
+
+
+def value_settings(sample: MaskSample, classes: ClassTable, structure: str, *, by_class: bool) -> Proposal:
+    """Return the keys for the values of masks.
+
+    Args:
+        sample: Values of some masks.
+        classes: Names of classes, by id and by colour, that a file states.
+        structure: A name of a structure in the names of folders and files, "" if there is none.
+        by_class: Whether each class has masks of its own.
+
+    Raises:
+        DataError: The values cannot be told apart.
+    """
+    if sample.lossy:
+        return _lossy(sample)
+    if sample.colours:
+        return _colours(sample, classes)
+    ids = sorted(set().union(*sample.greys)) if sample.greys else []
+    foreground = [number for number in ids if number != 0]
+    if by_class and len(foreground) <= 1:
+        return Proposal(layout="", settings={}, assumed=[f"masks of each class hold 0 and {foreground or 'nothing'}"])
+    if _has_soft_edges(foreground) and _is_bimodal(sample.greys) and not sample.palette:
+        return Proposal(
+            layout="", settings={"mask_threshold": 127},
+            assumed=["masks have soft edges between 0 and 255: grey values above 127 are foreground"],
+        )  # fmt: skip
+    if _are_objects(sample, foreground):
+        return Proposal(
+            layout="", settings={"mask_threshold": 0},
+            assumed=[
+                f"masks number objects ({len(foreground)} different ids in {len(sample.greys)} masks), which are no "
+                "classes: every id above 0 is foreground of one class"
+            ],
+        )  # fmt: skip
+    return _ids(foreground, classes, len(sample.greys), structure)
+
+
+def _has_soft_edges(foreground: Sequence[int]) -> bool:
+    """Whether values lie between dark greys and white, unlike ids without gaps."""
+    numbers = [number for number in foreground if number != IGNORE]
+    return any(NOISE < number < IGNORE for number in numbers) and numbers != list(range(1, len(numbers) + 1))
+
+
+def _ids(foreground: Sequence[int], classes: ClassTable, masks: int, structure: str) -> Proposal:
+    """Return the keys for masks of class ids."""
+    void = len(foreground) > 1 and foreground[-1] == IGNORE and IGNORE not in classes.by_id
+    numbers = [number for number in foreground if not (void and number == IGNORE)]
+    assumed = [f"{masks} masks that were read hold the ids {', '.join(map(str, [0, *foreground][:20]))}"]
+    if void:
+        assumed.append("255 is beside other ids: its pixels count as unlabelled")
+    if len(numbers) == 1 and not classes.names:
+        classes = ClassTable(names=(structure or UNNAMED,))
+    single = len(numbers) == 1 and len(classes.names) == 1
+    named = {classes.names[0]: numbers[0]} if single else {name: number for number, name in classes.by_id.items()}
+    if named and set(numbers) <= set(named.values()):
+        values: dict[str, object] = {**named, **({"ignore": IGNORE} if void else {})}
+        if classes.file:
+            assumed.append(f"{classes.file} names the classes {', '.join(named)}")
+        elif structure:
+            assumed.append(f"the class is named after its folder or file names: {structure}")
+        unnamed = [] if classes.file or structure else [f"the name of the class: it is called {UNNAMED}, rename it"]
+        return Proposal(layout="", settings={"mask_values": values}, assumed=assumed, unknown=unnamed)
+    unknown = [f"names of the classes {', '.join(f'class_{number}' for number in numbers[:8])}"] if numbers else []
+    return Proposal(
+        layout="", settings={"ignore": 255} if void else {}, assumed=assumed, unknown=unknown,
+        check=["a class that only masks beside these hold is read too, as class_N; `mask_values: {NAME: N}` names it"]
+        if len(numbers) > 1 else [],
+    )  # fmt: skip
+
+
+def _are_objects(sample: MaskSample, foreground: Sequence[int]) -> bool:
+    """Whether ids number the objects of each image: many ids, or 1 to n with different n."""
+    if not foreground or sample.palette:
+        return False
+    if len(foreground) > MAX_IDS or foreground[-1] > 255:
+        return True
+    counts = {len(set(values) - {0}) for values in sample.greys} - {0}
+    gapless = all(set(values) - {0} == set(range(1, len(set(values) - {0}) + 1)) for values in sample.greys)
+    return gapless and len(counts) >= 3 and max(counts) >= 4
+
+
+def _lossy(sample: MaskSample) -> Proposal:
+    greys = [*sample.greys, *(_brightest(values) for values in sample.colours)]
+    if not _is_bimodal(greys):
+        raise DataError(
+            "masks are JPEG files with more than two values, which compression has changed; allowed: lossless masks, "
+            "or JPEG files of 0 and 255; convert them to PNG with the id of each class"
+        )
+    return Proposal(
+        layout="", settings={"mask_threshold": 127},
+        assumed=["masks are JPEG files of 0 and 255 with traces of compression: values above 127 are foreground"],
+    )  # fmt: skip
+
+
+def _brightest(values: Mapping[Colour, int]) -> Mapping[int, int]:
+    counts = Counter[int]()
+    for colour, count in values.items():
+        counts[max(colour)] += count
+    return counts
+
+
+def _colours(sample: MaskSample, classes: ClassTable) -> Proposal:
+    """Return the keys for masks with colours; masks without colours hold greys of the same table."""
+    total = Counter[Colour]()
+    for values in sample.colours:
+        total.update(values)
+    for greys in sample.greys:
+        total.update({(grey, grey, grey): count for grey, count in greys.items()})
+    masks = len(sample.colours) + len(sample.greys)
+    if len(total) > MAX_COLOURS:
+        shared = sum(all(colour in values for values in sample.colours) for colour in total if colour != (0, 0, 0))
+        if shared or any(len(values) > 10 * MAX_COLOURS for values in sample.colours):
+            raise DataError(
+                f"masks have {len(total)} colours, as soft edges make; allowed: one colour a class; save masks without "
+                "antialiasing"
+            )
+        return Proposal(
+            layout="", settings={"mask_threshold": 0},
+            assumed=[f"masks give each object a colour ({len(total)} colours in {masks} masks): all are one class"],
+        )  # fmt: skip
+    background = (0, 0, 0) if (0, 0, 0) in total else total.most_common(1)[0][0]
+    entries: dict[str, object] = {}
+    assumed = [f"{masks} masks that were read have the colours {', '.join(str(list(key)) for key in sorted(total))}"]
+    check = []
+    if background != (0, 0, 0):
+        entries["background"] = list(background)
+        check.append(f"the most frequent colour {list(background)} is taken for the background")
+    named = {colour: name for colour, name in classes.by_colour.items() if colour != background}
+    for colour, name in named.items():
+        entries[name] = list(colour)
+    unnamed = [colour for colour in sorted(total) if colour != background and colour not in named]
+    for number, colour in enumerate(unnamed, 1):
+        entries[f"class_{number}"] = list(colour)
+    if named:
+        assumed.append(f"{classes.file} names the colours of {', '.join(named.values())}")
+    if unnamed:
+        check.append(
+            f"colours of {masks} masks are in mask_values; a file with another one is faulty, and `study data check` "
+            "names it"
+        )
+    return Proposal(
+        layout="", settings={"mask_values": entries}, assumed=assumed, check=check,
+        unknown=[f"names of the colours {', '.join(str(list(colour)) for colour in unnamed[:8])}"] if unnamed else [],
+    )  # fmt: skip

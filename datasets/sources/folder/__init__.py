@@ -1,0 +1,1 @@
+"""User data: images, masks and optional tables, matched by name."""

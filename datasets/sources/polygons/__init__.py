@@ -1,0 +1,1 @@
+"""Images with polygons that labelling tools export."""
