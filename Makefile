@@ -18,7 +18,7 @@ $(READY): requirements.lock pyproject.toml
 
 # A real study on generated radiographs, through Ray, Ray Tune and the store.
 demo: $(READY)
-	$(BIN)/study run study/catalog/demo.yaml
+	$(BIN)/study demo
 
 # Many tests wait for processes: three at a time keep two cores busy.
 test: $(READY)

@@ -146,6 +146,28 @@ def library_problem(blueprint: Blueprint) -> str | None:
     return f"{subject} none of segmentation-models-pytorch; allowed: .onnx or .safetensors; name such a file with -o"
 
 
+def library_arguments(blueprint: Blueprint) -> dict[str, Any]:
+    """Return the arguments of the class of segmentation-models-pytorch for a network that it has."""
+    architecture = ARCHITECTURES[str(blueprint.architecture)]
+    interpolates = blueprint.upsampling is not None and len(architecture.upsampling) > 1
+    return {
+        "encoder_name": blueprint.backbone,
+        "encoder_weights": None,
+        "in_channels": blueprint.channels,
+        "classes": blueprint.outputs,
+        **({"decoder_interpolation": blueprint.upsampling} if interpolates else {}),
+        **describe_backbone(blueprint.backbone).options,
+    }
+
+
+def library_description(blueprint: Blueprint) -> dict[str, Any] | None:
+    """Return class and arguments in segmentation-models-pytorch; None for a network that it does not have."""
+    if library_problem(blueprint):
+        return None
+    model = ARCHITECTURES[str(blueprint.architecture)].model
+    return {"model": model, "arguments": library_arguments(blueprint)}
+
+
 def library_model(blueprint: Blueprint, network: Network) -> nn.Module:
     """Return the network as a model of segmentation-models-pytorch, for normalised images.
 
@@ -155,15 +177,7 @@ def library_model(blueprint: Blueprint, network: Network) -> nn.Module:
     if problem:
         raise ValueError(problem)
     architecture = ARCHITECTURES[str(blueprint.architecture)]
-    interpolates = blueprint.upsampling is not None and len(architecture.upsampling) > 1
-    model: nn.Module = getattr(smp, architecture.model)(
-        encoder_name=blueprint.backbone,
-        encoder_weights=None,
-        in_channels=blueprint.channels,
-        classes=blueprint.outputs,
-        **({"decoder_interpolation": blueprint.upsampling} if interpolates else {}),
-        **describe_backbone(blueprint.backbone).options,
-    )
+    model: nn.Module = getattr(smp, architecture.model)(**library_arguments(blueprint))
     for name, library_name in (("encoder", "encoder"), ("decoder", "decoder"), ("head", "segmentation_head")):
         # Unused layers were removed from the network; in the model they keep random weights.
         part = model.get_submodule(library_name)

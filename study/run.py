@@ -4,19 +4,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from cluster.local_cluster import LocalCluster
 from cluster.scheduling.stage_queue import StageQueue
-from results.text import printable
 from study.analysis.tables import best_stages, write_outcome
 from study.config.document import Document
+from study.errors import ConfigError, Problem
 from study.execution.readiness import preloaded_module, refuse_unready
 from study.execution.retention import drop_weights
 from study.execution.study_folder import draw_learning_curve, forget_failures, write_study
 from study.monitoring.display import Display
 from study.monitoring.heartbeat import heartbeat
 from study.monitoring.progress import StudyProgress
+from study.monitoring.reporter import Reporter
 from study.planning.graph import Plan
 from study.planning.pending import PendingStages, pending_stages, set_damaged_aside
 from study.planning.pretrained import changed_weights
@@ -56,27 +55,33 @@ class StudyOutcome:
 
 
 def run_study(
-    document: Document, *, file: str, storage: Path, cache: Path, address: str | None, console: Console
+    document: Document, *, file: str, storage: Path, cache: Path, address: str | None, reporter: Reporter
 ) -> StudyOutcome:
     """Run a study on the Ray cluster at `address` or on this machine, and return its outcome.
 
     Raises:
-        ConfigError: the study file or its data are invalid.
-        ConnectionError: the cluster cannot be used.
+        ConfigError: the study file or its data are invalid, or the cluster cannot be used.
     """
     with LocalCluster(preload=preloaded_module(document)) as local:
         # Ray starts while the data are indexed for the first time: training needs it next.
-        meanwhile = local.begin if address is None else None
+        def meanwhile() -> None:
+            reporter.shown_elsewhere()  # on stderr
+            if address is None:
+                local.begin()
+
         plan, searches = load_study(document, file=file, cache=cache, storage=storage, meanwhile=meanwhile)
         refuse_unready(plan, storage, cache)
         store = Store(storage.resolve())
         record_contents(store, plan.contents)
         run = _StudyRun(
             plan=plan, searches=searches, document=document, store=store, cache=cache, cluster=address or local,
-            console=console,
+            reporter=reporter,
         )  # fmt: skip
         with store.uploading(plan.spec.name), search_lock(plan, store):
-            return run.until_undamaged()
+            try:
+                return run.until_undamaged()
+            except ConnectionError as error:
+                raise ConfigError([Problem(path="--address", message=str(error))], file) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +94,7 @@ class _StudyRun:
     store: Store
     cache: Path
     cluster: str | LocalCluster
-    console: Console
+    reporter: Reporter
 
     def until_undamaged(self) -> StudyOutcome:
         """Run the study; if a damaged file is read, move it aside and run again, which recreates it."""
@@ -113,6 +118,7 @@ class _StudyRun:
         with heartbeat(store.study(plan.spec.name) / DRIVER, progress.status) as heart:
             forget_failures(plan, store)
             queue = self._execute(pending, progress)
+            self.reporter.begin("deriving the tables", at_once=False)
             comparisons = write_outcome(plan, store)
             outcome = StudyOutcome(
                 plan=plan, comparisons=comparisons,
@@ -131,13 +137,16 @@ class _StudyRun:
         if not pending.stages and not self.plan.graph.is_searching:
             return StageQueue()
         if isinstance(self.cluster, LocalCluster):
+            self.reporter.begin("starting Ray on this machine")
             self.cluster.begin()  # starts Ray while the scheduler is imported
+        else:
+            self.reporter.begin(f"connecting to the cluster at {self.cluster}")
         from study.execution.scheduler import execute_pending
 
         return execute_pending(
             self.plan, pending, self.searches, store=self.store, cache=self.cache.resolve(), cluster=self.cluster,
-            display=Display(progress, self.console),
+            display=Display(progress, self.reporter),
         )  # fmt: skip
 
     def _say(self, text: str) -> None:
-        self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+        self.reporter.line(text)

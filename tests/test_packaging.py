@@ -5,11 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 import zipfile
 from importlib import import_module
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
@@ -107,12 +110,89 @@ def test_the_command_of_the_package_exists() -> None:
     assert callable(getattr(import_module(module), function))
 
 
-def test_a_wheel_contains_the_packages_and_their_tables_only(tmp_path: Path) -> None:
-    place = copy_sources(tmp_path)
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built package."""
+    place = copy_sources(tmp_path_factory.mktemp("sources"))
     code = "from setuptools import build_meta; print(build_meta.build_wheel('wheel'))"
     built = run_python("-W", "ignore", "-c", code, cwd=place)
     assert built.returncode == 0, built.stderr
-    (wheel,) = (place / "wheel").glob("*.whl")
+    (file,) = (place / "wheel").glob("*.whl")
+    return file
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of a new environment with the wheel; its dependencies are those of this environment."""
+    place = tmp_path_factory.mktemp("installed") / "venv"
+    venv.create(place, with_pip=True)
+    programs = place / "bin"
+    command = [programs / "python", "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", wheel]
+    subprocess.run(command, check=True, cwd=place)
+    (packages,) = place.glob("lib/python*/site-packages")
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    return programs
+
+
+def run_installed(programs: Path, place: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `study` of a new environment in a folder."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment |= {"XDG_CACHE_HOME": str(place / "cache"), "HF_HUB_OFFLINE": "1", **variables}
+    return subprocess.run(
+        [programs / "study", *arguments], cwd=place, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_an_installed_wheel_has_all_that_its_commands_read(installed: Path, tmp_path: Path) -> None:
+    code = "import study, models, datasets, cluster, results; print(study.__file__, models.__file__)"
+    found = subprocess.check_output([installed / "python", "-I", "-c", code], text=True, cwd=tmp_path).split()
+    assert all(Path(file).is_relative_to(installed.parent) for file in found)
+    for words, expected in (
+        (["--version"], f"study {PROJECT['version']}"),
+        (["demo", "--help"], "generated radiographs"),
+        (["catalog"], "semi_supervised"),
+        (["schema"], '"title": "Study"'),
+        (["backbones", "--search", "resnet18"], "resnet18"),
+        (["init", "demo"], "wrote demo.yaml"),
+        (["plan", "demo.yaml"], "compares     3 arms"),
+    ):
+        ended = run_installed(installed, tmp_path, *words)
+        assert ended.returncode == 0, ended.stderr
+        assert expected in ended.stdout
+
+
+def test_shells_complete_commands_templates_and_studies(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "studies" / "lung-2").mkdir(parents=True)
+    for words, expected in (("study ca", "catalog"), ("study init dem", "demo"), ("study table lu", "lung-2")):
+        completed = run_installed(
+            installed, tmp_path, _STUDY_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(words.count(" "))
+        )
+        assert completed.stdout.split() == [expected], completed.stderr
+
+
+@pytest.mark.slow
+def test_the_demo_of_an_installed_wheel_runs(installed: Path, tmp_path: Path) -> None:
+    ended = run_installed(installed, tmp_path, "demo", OMP_NUM_THREADS="1")
+    assert ended.returncode == 0, ended.stderr
+    assert {"none", "one_step", "two_step"} <= set(re.findall(r"^\| (\w+) \|", ended.stdout, flags=re.MULTILINE))
+    assert (tmp_path / "runs" / "studies" / "demo" / "report" / "learning_curve.png").is_file()
+    reported = run_installed(installed, tmp_path, "report", "demo")
+    assert reported.returncode == 0, reported.stderr
+
+
+def test_the_container_file_installs_the_lock_and_names_no_index() -> None:
+    text = (ROOT / "Containerfile").read_text(encoding="utf-8")
+    assert "://" not in text
+    assert "--constraint requirements.lock" in text
+    copied = {word for line in re.findall(r"^COPY (.*)$", text, flags=re.MULTILINE) for word in line.split()[:-1]}
+    assert {*PACKAGES, "pyproject.toml", "requirements.lock"} <= copied
+    assert all((ROOT / name).exists() for name in copied)
+    arguments = set(re.findall(r"^ARG (\w+)", text, flags=re.MULTILINE))
+    assert arguments == {"PYTHON", "TORCH_INDEX", "EXTRAS"}
+    assert all(re.search(rf"\$\{{?{name}\b", text) for name in arguments)
+
+
+def test_a_wheel_contains_the_packages_and_their_tables_only(wheel: Path) -> None:
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     expected = {
         path.relative_to(ROOT).as_posix()

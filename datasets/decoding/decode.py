@@ -321,6 +321,26 @@ def _bands_image(bands: StoredValues, no_data: float) -> Pixels:
     return np.stack([_scaled(bands[..., number], no_data=no_data) for number in range(bands.shape[2])], axis=2)
 
 
+def pixels_of(values: StoredValues, name: str) -> Pixels:
+    """Return an array as `decode` returns an image file with these values; 8 bits are returned as they are.
+
+    Args:
+        values: (height, width) grey, (height, width, 3) RGB or (height, width, channels).
+        name: The array, for messages.
+
+    Raises:
+        DataError: It has another shape, or no numbers.
+    """
+    if values.ndim not in (2, 3) or values.size == 0:
+        allowed = "allowed: (height, width) or (height, width, channels) with at least one pixel"
+        raise DataError(f"{name} has the shape {values.shape}; {allowed}; transpose or index it")
+    if values.dtype.kind not in "buif":
+        raise DataError(f"{name} has the type {values.dtype}; allowed: whole numbers or floats; convert it")
+    if values.dtype == np.uint8:
+        return np.ascontiguousarray(values)
+    return _bands_image(values, float("nan")) if channels_of(values) not in (1, 3) else _scaled(values)
+
+
 def _scaled(values: StoredValues, *, no_data: float = float("nan"), white_is_zero: bool = False) -> Pixels:
     """Scale values from their finite range to 8 bits; invalid ones become 0."""
     valid = np.isfinite(values) & (values != _cast_number(no_data, values.dtype))

@@ -28,6 +28,8 @@ MAX_KNOWN: Final = 8
 """Maximum number of sibling folders whose files are looked at to tell images and masks apart."""
 LOOKED_AT: Final = 3
 """Number of files of a group that are looked at."""
+MODALITY: Final = re.compile(r"[_ -][A-Za-z]+\d?[A-Za-z]*")
+"""What follows the name of a case, such as `_t1ce`; longer numbers count the images of the case."""
 MIN_SHARE: Final = 0.2
 """Minimum share of the files of a folder that an unknown ending of names must have."""
 
@@ -196,7 +198,7 @@ def _fixed_names(folder: str, paths: Sequence[str]) -> list[Group] | None:
 def _affix(path: str, folder: str) -> tuple[str, str]:
     """Return known words before and after the name in a file name."""
     stem, case = stem_of(path), path.rpartition("/")[0].rpartition("/")[2]
-    if folder.endswith(f"{ANY}/") and stem.startswith(case) and len(stem) > len(case) and not stem[len(case)].isalnum():
+    if folder.endswith(f"{ANY}/") and stem.startswith(case) and MODALITY.fullmatch(stem[len(case) :]):
         return "", stem[len(case) :]
     before, after = PREFIX.search(stem), SUFFIX.search(stem)
     prefix = before[1] if before else ""

@@ -10,7 +10,7 @@ from datasets.errors import DataError
 from datasets.layout.files import Files
 from datasets.layout.groups import ANY, Group, find_groups
 from datasets.layout.words import ANNOTATOR, common_end, common_start
-from datasets.sources.folder.patterns import Match, Pattern, best
+from datasets.sources.folder.patterns import PLACEHOLDERS, Match, Pattern, best
 
 MIN_PAIRED: Final = 0.5
 """Minimum share of the masks of a group that belong to an image."""
@@ -46,6 +46,10 @@ class Pairing:
 def pair(files: Files) -> Pairing:
     """Return how images and masks are paired. Raises `DataError` if they cannot be told apart or paired."""
     groups = find_groups(files)
+    for group in groups:
+        fault = group.pattern.fault(PLACEHOLDERS)
+        if fault:
+            raise DataError(f"{files.root / group.paths[0]}: the pattern of its name {fault}, or rename the folder")
     images = [group for group in groups if not group.is_mask]
     masks = [group for group in groups if group.is_mask]
     if not images:
@@ -175,9 +179,10 @@ def _mask_patterns(image: Group, masks: Sequence[Group]) -> tuple[dict[str, Patt
     largest = max(masks, key=lambda group: len(group.paths))
     if len(masks) == 1:
         return {"": largest.pattern}, [largest]
-    annotators = {_annotator(group): group for group in sorted(masks, key=lambda group: group.pattern.text)}
-    if "" not in annotators and len(annotators) == len(masks):
-        return {name: group.pattern for name, group in annotators.items()}, list(masks)
+    by_annotator = [(_annotator(group), group) for group in sorted(masks, key=lambda group: group.pattern.text)]
+    annotators = {name: group for name, group in by_annotator if name}
+    if len(annotators) > 1 and len(annotators) == sum(bool(name) for name, _ in by_annotator):
+        return {name: group.pattern for name, group in annotators.items()}, list(annotators.values())
     texts = [group.pattern.text for group in masks]
     start = common_start(texts)
     end = common_end([text[len(start) :] for text in texts])

@@ -9,17 +9,20 @@ from typing import Final
 from datasets.decoding.decode import suffix_of
 from datasets.decoding.text import read_lines
 from datasets.errors import DataError
-from datasets.layout.files import Files, archived_names, list_files
+from datasets.layout.files import Files, archived_names, list_files, spread
 from datasets.layout.formats import special_layout
 from datasets.layout.pairing import Pairing, pair
 from datasets.layout.patients import PATIENTS_TO_CHECK, patient_pattern
 from datasets.layout.proposal import Proposal
 from datasets.layout.published import published_layout
 from datasets.layout.tables import part_lists, patient_table, read_class_table
-from datasets.layout.values import sample_masks, value_settings
+from datasets.layout.values import looks_like_masks, sample_masks, value_settings
 from datasets.layout.words import structure_of
 from datasets.sources.folder.images import ImageFile, named, path_names
 
+LOOKED_AT: Final = 8
+"""Number of images without a mask that are looked at."""
+MAX_REMARKS: Final = 6
 MAX_DEPTH: Final = 4
 """Maximum number of nested folders, each with nothing else, above a data set."""
 
@@ -108,7 +111,7 @@ def _folder(files: Files) -> Proposal:
     )
     settings: dict[str, object] = {"source": "folder", "images": pairing.images.text, **masks, **values.settings}
     assumed = [_pairs_text(pairing, len(images)), *values.assumed]
-    unknown, check = [*files.remarks, *sample.faults, *values.unknown], [*values.check]
+    unknown, check = [*files.remarks[:MAX_REMARKS], *sample.faults, *values.unknown], [*values.check]
     if len(pairing.masks) > 1:
         names = ", ".join(pairing.masks)
         assumed.append(f"masks of several annotators ({names}); those of {next(iter(pairing.masks))} are trained on")
@@ -116,11 +119,28 @@ def _folder(files: Files) -> Proposal:
         unknown.append("whether a class without a mask in an image is absent from it (assumed), or not annotated")
     if pairing.left_out:
         unknown.append(f"files of {', '.join(pairing.left_out[:6])}, which are not read")
+    alike = _unmasked_alike(files, pairing)
+    if alike:
+        check.append(f"{', '.join(alike)}: images without a mask that look like masks; if they are, move them away")
     _add_patients(files, settings, {match.key: match.name for match in matches.values()}, ids, assumed, check)
     _add_parts(files, pairing, settings, ids, assumed)
     return Proposal(
         layout="images and masks in folders", settings=settings, assumed=assumed, unknown=unknown, check=check
     )
+
+
+def _unmasked_alike(files: Files, pairing: Pairing) -> list[str]:
+    """Return some images without a mask that look like masks, such as second masks of an image."""
+    masked = {
+        match.key
+        for path in pairing.mask_paths
+        for pattern in pairing.masks.values()
+        if (match := pattern.match(path)) is not None
+    }
+    masked |= {key.partition("/")[2] for key in masked if pairing.images.has_parts}
+    unmasked = [path for path, match in pairing.matches().items() if not {match.key, match.name} & masked]
+    sampled = spread(unmasked, LOOKED_AT)
+    return [path for path in sampled if looks_like_masks(sample_masks(files.root, [path]))]
 
 
 def _structure(pairing: Pairing) -> str:

@@ -112,10 +112,11 @@ def patient_table(files: Files, ids: Mapping[str, str]) -> dict[str, str] | None
         if text is None:
             continue
         try:
-            rows = list(csv.DictReader(text.splitlines()))
+            header, *lines = csv.reader(text.splitlines()) if text.strip() else [[]]
         except csv.Error:
             continue
-        columns = [name.strip() for name in (rows[0] if rows else {}) if isinstance(name, str)]
+        columns = [name.strip() for name in header]
+        rows = [dict(zip(columns, map(str.strip, line), strict=False)) for line in lines]
         patient = next((name for name in columns if PATIENT_COLUMN.fullmatch(name)), None)
         if patient is None:
             continue

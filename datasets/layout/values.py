@@ -63,9 +63,7 @@ def sample_masks(root: Path, paths: Sequence[str], count: int = SAMPLE) -> MaskS
             values = raster.colour if raster.lossy or not raster.is_palette else raster.numbers()
             palette |= raster.is_palette and bool((raster.colour[..., :1] != raster.colour).any())
             if values.ndim == 3 and (values != values[..., :1]).any():
-                flat, counts = np.unique(values.reshape(-1, values.shape[2]), axis=0, return_counts=True)
-                triples = [(int(row[0]), int(row[1]), int(row[2])) for row in flat]
-                colours.append(dict(zip(triples, counts.tolist(), strict=True)))
+                colours.append(_colour_counts(values))
             else:
                 grey = values[..., 0] if values.ndim == 3 else values
                 is_one_bit = raster.image.mode == "1"
@@ -83,6 +81,12 @@ def _first_page(data: bytes) -> Raster:
 def _counts(values: "Pixels | np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> Mapping[int, int]:
     numbers, counts = np.unique(np.asarray(values, np.int64), return_counts=True)
     return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+
+
+def _colour_counts(values: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> Mapping[Colour, int]:
+    red, green, blue = (np.asarray(values[..., channel], np.int64) for channel in range(3))
+    counts = _counts((red << 32) + (green << 16) + blue)
+    return {(code >> 32, code >> 16 & 0xFFFF, code & 0xFFFF): count for code, count in counts.items()}
 
 
 def looks_like_masks(sample: MaskSample) -> bool:
@@ -140,7 +144,26 @@ def value_settings(sample: MaskSample, classes: ClassTable, structure: str, *, b
                 "classes: every id above 0 is foreground of one class"
             ],
         )  # fmt: skip
-    return _ids(foreground, classes, len(sample.greys), structure)
+    light = None if classes.names else _light_background(sample)
+    return light or _ids(foreground, classes, len(sample.greys), structure)
+
+
+def _light_background(sample: MaskSample) -> Proposal | None:
+    """Return the keys for masks whose background is not 0: most pixels of nearly all of several masks."""
+    total = Counter[int]()
+    for values in sample.greys:
+        total.update(values)
+    ((value, count),) = total.most_common(1) or [(0, 0)]
+    border = sum(max(values, key=lambda number: values[number]) == value for values in sample.greys)
+    if value == 0 or len(total) < 3 or 2 * count < total.total() or border < 0.9 * len(sample.greys):
+        return None
+    numbers = [number for number in sorted(total) if number != value]
+    entries: dict[str, object] = {"background": value, **{f"class_{number}": number for number in numbers}}
+    return Proposal(
+        layout="", settings={"mask_values": entries}, unknown=["names of the classes"],
+        assumed=[f"most pixels of masks hold {value}, which is taken for the background"],
+        check=[f"whether {value} is the background, and 0 a class"],
+    )  # fmt: skip
 
 
 def _has_soft_edges(foreground: Sequence[int]) -> bool:
@@ -151,7 +174,9 @@ def _has_soft_edges(foreground: Sequence[int]) -> bool:
 
 def _ids(foreground: Sequence[int], classes: ClassTable, masks: int, structure: str) -> Proposal:
     """Return the keys for masks of class ids."""
-    void = len(foreground) > 1 and foreground[-1] == IGNORE and IGNORE not in classes.by_id
+    lower = [number for number in foreground if number != IGNORE]
+    is_counted = lower == list(range(1, len(lower) + 1))
+    void = len(foreground) > 1 and is_counted and foreground[-1] == IGNORE and IGNORE not in classes.by_id
     numbers = [number for number in foreground if not (void and number == IGNORE)]
     assumed = [f"{masks} masks that were read hold the ids {', '.join(map(str, [0, *foreground][:20]))}"]
     if void:

@@ -8,7 +8,7 @@ from datasets.sources.folder.patterns import PARTS
 
 _MASK: Final = (
     r"masks?|segmentations?|segs?|segmentationclass|gts?|ground[ _-]?truths?|truths?|labels?|annotations?|annots?|"
-    r"anns?|"
+    r"annos?|anns?|"
     r"manual\d?|manualmasks?|contours?|outlines?|rois?|lesions?"
 )
 _IMAGE: Final = (

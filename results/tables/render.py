@@ -100,12 +100,12 @@ def _html(table: Table) -> str:
 
 
 def _json(table: Table) -> str:
-    return json.dumps([*_records(table)], indent=2) + "\n"
+    return json.dumps([*records_of(table)], indent=2) + "\n"
 
 
 def _csv(table: Table) -> str:
     text = io.StringIO()
-    records = list(_records(table))
+    records = list(records_of(table))
     writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: spreadsheet_cell(value) for name, value in record.items()} for record in records)
@@ -121,7 +121,8 @@ FORMATS: Mapping[str, Callable[[Table], str]] = {
 }
 
 
-def _records(table: Table) -> Iterator[dict[str, Any]]:
+def records_of(table: Table) -> Iterator[dict[str, Any]]:
+    """Yield each cell of a table as the formats json and csv have it."""
     has_published = any(cell.published is not None for cell in _cells(table))
     has_hours = any(cell.record.get("annotation_hours") is not None for cell in _cells(table))
     for cell in _cells(table):

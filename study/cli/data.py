@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from study.cli.console import say
-from study.cli.options import Cache, cache_of
+from study.cli.options import Cache
+from study.places import cache_of
 
 data = typer.Typer(help="Inspect data before a study reads them.", no_args_is_help=True)
 

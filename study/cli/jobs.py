@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from study.cli.console import say
-from study.cli.options import DEFAULT_STORAGE, File, Overrides, StudyName, storage_at, study_folder
+from study.cli.options import DEFAULT_STORAGE, File, Overrides, StudyName
 from study.config.document import read_document
 from study.errors import ConfigError, Problem
+from study.places import storage_at, study_folder
 
 if TYPE_CHECKING:
     from cluster.jobs.client import SubmittedJob

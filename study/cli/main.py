@@ -4,7 +4,6 @@ import atexit
 import errno
 import io
 import json
-import shlex
 import sys
 from collections.abc import Callable
 from gc import freeze
@@ -16,6 +15,7 @@ import typer
 
 from results.text import printable
 from study.cli.backbones import backbones
+from study.cli.catalog import catalog, demo, init
 from study.cli.console import say
 from study.cli.data import data
 from study.cli.importing import import_results
@@ -29,13 +29,13 @@ from study.cli.options import (
     Overrides,
     Storage,
     StudyName,
-    cache_of,
-    study_folder,
 )
 from study.cli.results import compare, report, table
+from study.cli.running import run_document
 from study.cli.weights import weights
 from study.config.document import read_document
-from study.errors import ConfigError, Problem, unknown
+from study.errors import ConfigError
+from study.places import cache_of, study_folder
 from study.store.object_store import StoreUnavailable
 from study.store.retry import is_transient
 
@@ -44,7 +44,6 @@ app = typer.Typer(
     help="Which pretraining, architecture, backbone and loss give the best segmentation from few pixel masks?",
     invoke_without_command=True,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -62,39 +61,9 @@ def options(version: Annotated[bool, typer.Option("--version", help="Show the ve
         raise typer.Exit
 
 
-for command in (table, compare, report, predict, export, backbones, weights, submit, logs, stop):
+for command in (catalog, init, demo, table, compare, report, predict, export, backbones, weights, submit, logs, stop):
     app.command()(command)
 app.command("import")(import_results)
-
-
-@app.command()
-def catalog() -> None:
-    """List the example studies of the catalog."""
-    for template in _templates():
-        first_line = template.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
-        say(f"{template.name.removesuffix('.yaml'):24} {first_line}")
-
-
-@app.command()
-def init(
-    template: Annotated[str, typer.Argument(metavar="TEMPLATE", help="A name that `study catalog` lists.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: TEMPLATE.yaml.")] = None,
-) -> None:
-    """Copy an example study of the catalog for editing."""
-    templates = {file.name.removesuffix(".yaml"): file for file in _templates()}
-    path = output or Path(f"{template}.yaml")
-    if template not in templates:
-        raise ConfigError([Problem(path="", message=unknown("template", template, templates))], "study init")
-    if path.exists():
-        message = f"{path} exists; allowed: a new file; choose another name with -o or remove it"
-        raise ConfigError([Problem(path="", message=message)], "study init")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(templates[template].read_text(encoding="utf-8"), encoding="utf-8")
-    except OSError as error:
-        message = f"{path} cannot be written ({error.strerror}); allowed: a writable path; choose another with -o"
-        raise ConfigError([Problem(path="", message=message)], "study init") from error
-    say(f"wrote {path}; next: study plan {shlex.quote(str(path))}")
 
 
 @app.command()
@@ -133,7 +102,7 @@ def run(
     overrides: Overrides = None,
 ) -> None:
     """Run a study; running it again resumes it."""
-    _run(read_document(file, overrides or ()), str(file), storage, cache_of(cache), address)
+    run_document(read_document(file, overrides or ()), str(file), storage, cache_of(cache), address)
 
 
 @app.command()
@@ -147,7 +116,7 @@ def resume(
 
     spec = study_folder(storage, name) / "spec.yaml"
     refuse_imported(Store(storage), name)
-    _run(read_document(spec), str(spec), storage, cache_of(cache), address)
+    run_document(read_document(spec), str(spec), storage, cache_of(cache), address)
 
 
 @app.command()
@@ -200,29 +169,10 @@ def doctor(storage: Storage = DEFAULT_STORAGE, cache: Cache = None) -> None:
     sound = True
     for finding in findings(storage, cache_of(cache)):
         say(finding.line)
+        if finding.remedy:
+            say(f"{'':13}remedy: {finding.remedy}")
         sound = sound and finding.sound
     raise typer.Exit(0 if sound else 1)
-
-
-def _run(document: dict[str, object], file: str, storage: Path, cache: Path, address: str | None) -> None:
-    from rich.console import Console
-
-    from study.cli.ending import outcome_lines
-    from study.run import run_study
-
-    console = Console(soft_wrap=True)
-    try:
-        outcome = run_study(document, file=file, storage=storage, cache=cache, address=address, console=console)
-    except ConnectionError as error:
-        raise ConfigError([Problem(path="--address", message=str(error))], file) from error
-    for line in outcome_lines(outcome, storage):
-        say(line)
-    raise typer.Exit(0 if outcome.is_complete else 1)
-
-
-def _templates() -> list[Path]:
-    folder = Path(str(resources.files("study") / "catalog"))
-    return sorted(folder.glob("*.yaml"))
 
 
 def _show_usage(error: typer.TyperException) -> None:

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from study.cli.console import say
-from study.cli.options import DEFAULT_STORAGE, Cache, Storage, cache_of
+from study.cli.options import DEFAULT_STORAGE, Cache, Storage
+from study.places import cache_of
 
 StudyOrDigest = Annotated[
     str,

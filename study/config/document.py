@@ -4,7 +4,7 @@ import copy
 import math
 import re
 from collections.abc import Hashable, Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -167,6 +167,45 @@ def read_document(path: Path, overrides: Iterable[str] = ()) -> Document:
         except yaml.YAMLError as error:
             raise ConfigError([Problem(path=dotted, message=f"--set: {_yaml_message(error)}")], file) from error
     return document
+
+
+def document_of(values: Mapping[str, Any], overrides: Mapping[str, object], *, file: str) -> Document:
+    """Return a mapping as a study file that says the same, with other values at dotted paths. Raises `ConfigError`.
+
+    Args:
+        values: Keys and values of a study file; paths and tuples are taken as text and lists.
+        overrides: Values by dotted path, such as `compare.folds`.
+        file: The name of the mapping, for messages.
+    """
+    document: Document = {}
+    try:
+        document = parse_yaml(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+    except yaml.YAMLError as error:
+        raise ConfigError([Problem(path="", message=_yaml_message(error))], file) from error
+    for dotted, value in overrides.items():
+        try:
+            set_path(document, dotted, parse_yaml(yaml.dump(value, Dumper=_Dumper)))
+        except ValueError as error:
+            raise ConfigError([Problem(path=dotted, message=str(error))], file) from error
+        except yaml.YAMLError as error:
+            raise ConfigError([Problem(path=dotted, message=_yaml_message(error))], file) from error
+    return document
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes values of Python that a study file can hold: paths as text, tuples as lists, no aliases."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _refuse_value(_: yaml.SafeDumper, value: object) -> yaml.Node:
+    allowed = "allowed: text, numbers, true, false, none, lists and mappings; convert it"
+    raise yaml.MarkedYAMLError(problem=f"{value!r} is a {type(value).__name__}; {allowed}")
+
+
+_Dumper.add_multi_representer(PurePath, lambda dumper, path: dumper.represent_str(str(path)))
+_Dumper.add_multi_representer(object, _refuse_value)
 
 
 def _read_text(path: Path) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import yaml
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from datasets.checks.contact import chosen_rows, draw_contact
 from datasets.decoding.decode import channels_of
@@ -109,11 +109,14 @@ def _limited(settings: Document, images: int) -> Document:
 
 def _opened(settings: Document, name: str, cache: Path) -> tuple[Source, Index]:
     adapter: TypeAdapter[DataSettings] = TypeAdapter(DataSettings)
-    source = open_source(adapter.validate_python(settings))
     try:
+        source = open_source(adapter.validate_python(settings))
         return source, source.index(cache, progress_line(name))
     except DataError as error:
         raise _refused(str(error)) from error
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise _refused(f"{settings['root']}: {reason}") from error
 
 
 def _document(name: str, settings: Document, source: Source, index: Index) -> Document:

@@ -5,7 +5,6 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,61 +15,93 @@ from study.store.store import Store
 
 LIBRARIES = ("torch", "ray", "segmentation-models-pytorch", "timm", "albumentations", "pyarrow")
 LOW_DISK = 5 * 2**30
+SHARED_MEMORY = Path("/dev/shm")
+LOW_SHARED_MEMORY = 2**29
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A line of the output; `sound` is False if studies cannot run."""
+    """The result of a check.
+
+    Attributes:
+        line: What was found.
+        sound: False if studies cannot run.
+        remedy: What to do about it, "" if there is nothing to do.
+    """
 
     line: str
     sound: bool = True
-
-
-def default_cache() -> Path:
-    """Return the user's folder of prepared images; only the user can read it, because images may be of patients."""
-    base = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    folder = Path(base).expanduser() / "segmentation-study"
-    with suppress(OSError):  # the first write reports it
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+    remedy: str = ""
 
 
 def findings(storage: Path, cache: Path) -> Iterator[Finding]:
     """Yield the result of each check."""
     yield Finding(f"python       {platform.python_version()} on {platform.system()} {platform.machine()}")
-    for name in LIBRARIES:
-        yield Finding(f"library      {name} {importlib.metadata.version(name)}")
+    yield from map(_library, LIBRARIES)
     yield Finding(f"CPU cores    {os.cpu_count()}")
     yield _gpus()
+    yield from shared_memory(SHARED_MEMORY)
     for name, folder in (("storage", storage), ("cache", cache)):
-        store = Store(folder)
-        problem = store.writing_problem()
-        yield Finding(f"{name:12} {problem or _free(store)}", sound=problem is None)
+        yield _folder(name, folder)
     if hub.reachable():
         yield Finding("weights      the hub of published weights answers")
     else:
         yield Finding(
-            f"weights      the hub cannot be reached: imagenet starts work from files in {cache_folder()} only; "
-            "fetch them once where there is a network and set HF_HOME to that cache"
+            f"weights      the hub cannot be reached: imagenet starts work from files in {cache_folder()} only",
+            remedy="fetch them once where there is a network (`study plan` says which), and set HF_HOME to that cache",
         )
+
+
+def _library(name: str) -> Finding:
+    try:
+        return Finding(f"library      {name} {importlib.metadata.version(name)}")
+    except importlib.metadata.PackageNotFoundError:
+        remedy = "pip install --force-reinstall segmentation-study"
+        return Finding(f"library      {name} is not installed", sound=False, remedy=remedy)
 
 
 def _gpus() -> Finding:
     import torch
 
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    if not names and any(GPUS.glob("*")):
-        build = f"torch {torch.__version__}, built for CUDA {torch.version.cuda}"
-        return Finding(
-            f"GPUs         {build}, cannot use the GPU of this machine; install a driver and a torch that fit each "
-            "other, or set resources.gpus: 0", sound=False
-        )  # fmt: skip
-    return Finding(f"GPUs         {', '.join(names) or 'none; studies run on the CPU'}")
+    if names:
+        return Finding(f"GPUs         {', '.join(names)}")
+    if not any(GPUS.glob("*")):
+        return Finding("GPUs         none; studies run on the CPU")
+    if torch.version.cuda is None:
+        build, remedy = (
+            "is a build for CPUs",
+            "install the torch of the package index (pip install --force-reinstall torch)",
+        )
+    else:
+        build = f"is built for CUDA {torch.version.cuda}"
+        remedy = "update the driver to one for this CUDA version or a later one, or install a torch for an older one"
+    return Finding(
+        f"GPUs         torch {torch.__version__} {build} and cannot use the GPU of this machine", sound=False,
+        remedy=f"{remedy}; to run on the CPU set resources.gpus: 0",
+    )  # fmt: skip
 
 
-def _free(store: Store) -> str:
+def shared_memory(folder: Path) -> Iterator[Finding]:
+    """Yield a finding if the file system in memory, in which Ray keeps its objects, is small, as in containers."""
+    if not folder.is_dir():
+        return
+    size = shutil.disk_usage(folder).total
+    if size < LOW_SHARED_MEMORY:
+        yield Finding(
+            f"memory       {folder} has {size / 2**20:.0f} MiB; Ray uses slower files on the disk instead",
+            remedy="start the container with --shm-size=2g",
+        )
+
+
+def _folder(name: str, folder: Path) -> Finding:
+    """Return whether the storage or the cache is writable, and has space."""
+    store = Store(folder)
+    problem = store.writing_problem()
+    if problem is not None:
+        return Finding(f"{name:12} {problem}", sound=False, remedy=f"name another place with --{name}")
     if store.origin is not None:
-        return f"{store.place} is writable"
+        return Finding(f"{name:12} {store.place} is writable")
     free = shutil.disk_usage(store.root).free
-    low = "; that is little: name another folder" if free < LOW_DISK else ""
-    return f"{store.root} is writable, {free / 2**30:.0f} GiB free{low}"
+    remedy = f"free some, or name another place with --{name}" if free < LOW_DISK else ""
+    return Finding(f"{name:12} {store.root} is writable, {free / 2**30:.0f} GiB free", remedy=remedy)

@@ -19,17 +19,29 @@ from datasets.settings import ImageSettings
 from datasets.source import Pixels
 from datasets.sources import DataSettings, open_source
 from datasets.targets import fit_image, scaled_image
-from models.export import MODULES, Ensemble, largest_difference, library_model, library_problem, write_onnx
+from models import standalone
+from models.export import (
+    MODULES,
+    Ensemble,
+    largest_difference,
+    library_description,
+    library_model,
+    library_problem,
+    write_onnx,
+)
 from study.errors import ConfigError, Problem
 from study.inference.inputs import InputImage, find_images, group_channels
 from study.inference.model_card import model_card
 from study.inference.scored_evaluation import ScoredEvaluation
 from study.inference.select import Choice
+from study.store.atomic import write_json
 from study.store.store import Store
 from study.training.load_model import Model, open_model
 from study.training.loader import to_images
 
 COMMAND = "study export"
+SCRIPT = "predict.py"
+"""Name of the copy of `models.standalone` in an exported folder."""
 MAX_CHECK_IMAGES = 4
 """Number of images that an ONNX file is checked on."""
 MAX_DIFFERENCE = 1e-4
@@ -57,7 +69,7 @@ def export(
         raise _config_error(f"{path} exists; allowed: a new path; choose another with -o or remove it")
     models = [open_model(store, digest) for digest in choice.digests]
     if len(models) > 1 and not ensemble:
-        best = max(models, key=lambda model: model.record["best_score"] or 0.0)
+        best = best_model(models)
         score = f"{best.record['best_score']:.3f}" if best.record["best_score"] is not None else "none"
         yield f"of {len(models)} networks {best.digest[:8]} has the best validation score: {score}"
         models = [best]
@@ -68,6 +80,11 @@ def export(
     except OSError as error:
         message = f"{path} cannot be written ({error.strerror}); allowed: a writable path; choose another with -o"
         raise _config_error(message) from error
+
+
+def best_model(models: Sequence[Model]) -> Model:
+    """Return the network with the best validation score."""
+    return max(models, key=lambda model: model.record["best_score"] or 0.0)
 
 
 CheckImages = tuple[Tensor, str] | None
@@ -129,8 +146,14 @@ def _folder(models: list[Model], choice: Choice, scored: ScoredEvaluation, path:
         raise _config_error(problem)
     exported: Any = library_model(model.blueprint, model.network)
     exported.save_pretrained(path)
-    (path / "README.md").write_text(model_card(model, choice, metadata(models, choice, scored)), encoding="utf-8")
-    yield f"wrote {path}: segmentation_models_pytorch.from_pretrained reads it; README.md is its model model_card"
+    settings = metadata(models, choice, scored)
+    write_json(path / standalone.SETTINGS, settings)
+    (path / SCRIPT).write_text(Path(standalone.__file__).read_text(encoding="utf-8"), encoding="utf-8")
+    (path / "README.md").write_text(model_card(model, choice, settings), encoding="utf-8")
+    yield (
+        f"wrote {path}: {SCRIPT} there runs it, segmentation_models_pytorch.from_pretrained reads it; README.md is its "
+        "model card"
+    )
 
 
 def metadata(models: Sequence[Model], choice: Choice, scored: ScoredEvaluation) -> dict[str, object]:
@@ -162,6 +185,7 @@ def metadata(models: Sequence[Model], choice: Choice, scored: ScoredEvaluation) 
         "backbone": model.record["backbone"],
         "digest": model.digest,
         "study": str(choice.spec.get("name", "")),
+        "library": library_description(model.blueprint),
         "notice": "Not a medical device: not for diagnosis.",
     }
 

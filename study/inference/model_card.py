@@ -28,16 +28,23 @@ safety and clinical benefit have not been evaluated.
 
 ## Use
 
-```python
-import segmentation_models_pytorch as smp
-import torch
+`pip install segmentation-models-pytorch` brings all that is needed. In this folder:
 
-model = smp.from_pretrained("FOLDER").eval()
-mean, std = torch.tensor({mean}), torch.tensor({std})
-images = torch.rand(1, {channels}, {height}, {width})  # your images, values 0 to 1
-logits = model((images - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1))
-probabilities = logits.{activation}
+```python
+import numpy as np
+from PIL import Image
+
+from predict import load  # predict.py of this folder
+
+model = load(".")
+image = np.asarray(Image.open("image.png"))  # uint8 (height, width) or (height, width, channels)
+prediction = model.predict(image)
+print(prediction.channels, prediction.probabilities.shape, prediction.masks.mean(axis=(1, 2)))
 ```
+
+`predict` repeats what the study does before and after the network, but for post-processing. `model.network` is the
+network of segmentation-models-pytorch: from images with values 0 to 1, minus the mean {mean}, divided by the
+standard deviation {std}, to logits; `logits.{activation}` are the probabilities.
 
 {images} {channels} channel{plural}{prepare}. {decision}
 

@@ -1,7 +1,7 @@
 """Output files of `study predict` for an image: masks, an overlay of their outlines, probabilities."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +20,7 @@ from results.postprocessing.rules import ClassRule
 from study.inference.inputs import InputImage
 from study.store.atomic import write_json
 from study.training.prediction.bands import Band
-from study.training.prediction.masks import Masks, PredictedMasks, ids_of
+from study.training.prediction.masks import Masks, PredictedMasks, ids_of, volume_masks
 
 PNG, TIFF = ".png", ".tif"
 """Endings of masks of images, and of large ones."""
@@ -120,16 +120,15 @@ class PredictionWriter:
         """
         image.output.parent.mkdir(parents=True, exist_ok=True)
         slices, axis = volume.pixels, volume.geometry.axis
-        predicted, stored = self.predicted(*slices.shape[:3]), []
-        # Neighbouring slices are post-processed together, in whatever order they are stored.
-        order = volume.geometry.frame_order
-        positions = np.argsort(order).tolist() if order else range(len(slices))
-        for position, part in zip(positions, probabilities, strict=True):
-            predicted.add(part, position=position)
-            if self.probabilities:
-                stored.append(part.numpy().astype(self.probabilities.value))
-        predicted.postprocess()
-        masks = predicted.masks[:, positions] if order else predicted.masks
+        stored = []
+
+        def parts() -> Iterator[Tensor]:
+            for part in probabilities:
+                if self.probabilities:
+                    stored.append(part.numpy().astype(self.probabilities.value))
+                yield part
+
+        masks = volume_masks(self.predicted(*slices.shape[:3]), parts(), volume.geometry.frame_order)
         arrays = iter([ids_of(masks)] if self.outputs.exclusive else (mask.astype(np.uint8) for mask in masks))
         for suffix, array in zip(self.mask_suffixes(mask_suffix(image.file)), arrays, strict=True):
             write_mask_volume(array, axis, image.file, image.output_file(suffix))

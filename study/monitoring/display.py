@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from cluster.protocol import Listener, StageOutcome
-from results.text import printable
 from study.monitoring.eta import left_text, scores_text
 from study.monitoring.progress import StudyProgress
+from study.monitoring.reporter import Reporter
+from study.monitoring.status import running_text
 
 LINE_SECONDS = 10.0
 """Interval between two progress lines of a running stage in a pipe."""
@@ -20,8 +20,9 @@ LINE_SECONDS = 10.0
 class Display(Listener):
     """Draws the events of stages; `progress` must receive each event before."""
 
-    def __init__(self, progress: StudyProgress, console: Console) -> None:
-        self.progress, self._console, self._live = progress, console, console.is_terminal
+    def __init__(self, progress: StudyProgress, reporter: Reporter) -> None:
+        self.progress, self._reporter, self._live = progress, reporter, reporter.console.is_terminal
+        self._is_first = True
         self._started: dict[str, float] = {}
         self._last_line: dict[str, float] = {}
         self._view = Progress(
@@ -30,7 +31,7 @@ class Display(Listener):
             MofNCompleteColumn(),
             TextColumn("{task.fields[score]}"),
             TimeElapsedColumn(),
-            console=console,
+            console=reporter.console,
             disable=not self._live,
             transient=True,
         )
@@ -40,6 +41,8 @@ class Display(Listener):
     def __enter__(self) -> Self:
         """Start the live view."""
         self._view.start()
+        self._reporter.is_live = self._live
+        self._reporter.describe_with(self._activity)
         return self
 
     def __exit__(
@@ -47,6 +50,8 @@ class Display(Listener):
     ) -> None:
         """Stop the live view."""
         self._view.stop()
+        self._reporter.is_live = False
+        self._reporter.begin("ending the workers", at_once=False)
 
     def started(self, digest: str) -> None:
         """Add a bar."""
@@ -54,6 +59,9 @@ class Display(Listener):
         if self._live:
             self._update_total()
             self._bars[digest] = self._view.add_task(self._label(digest), total=None, score="")
+        if self._is_first:
+            self._is_first = False
+            self.line(f"{self._label(digest)}: the first stage has started")
 
     def progressed(self, digest: str, scores: Mapping[str, float]) -> None:
         """Update the bar of a stage, or print a line from time to time."""
@@ -103,7 +111,17 @@ class Display(Listener):
 
     def line(self, text: str) -> None:
         """Print one line."""
-        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+        self._reporter.line(text)
+
+    def _activity(self) -> str:
+        """Return what runs, for the time in which no stage reports."""
+        state = self.progress.status()
+        running, counts = state["running"], state["stages"]
+        if not running:
+            return f"waiting for a worker: {counts['finished']} of {counts['total']} stages finished"
+        others = f" (and {len(running) - 1} more)" if len(running) > 1 else ""
+        time_left = left_text(state["seconds_left"], searching=state["searching"])
+        return f"{running_text(running[0])}{others}; time left: {time_left}"
 
     def _label(self, digest: str) -> str:
         return self.progress.label(digest)

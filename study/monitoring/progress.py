@@ -2,11 +2,13 @@
 
 import math
 import threading
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from cluster.protocol import Listener, StageOutcome
 from study.monitoring.eta import EtaEstimator
+from study.monitoring.rates import Rate, StageRates
 from study.planning.graph import Plan, image_epochs, lineage
 from study.planning.pending import PendingStages
 
@@ -17,13 +19,16 @@ class StudyProgress(Listener):
     Another thread may call `status` during an update.
     """
 
-    def __init__(self, plan: Plan, pending: PendingStages) -> None:
+    def __init__(self, plan: Plan, pending: PendingStages, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.plan = plan
+        self._rates = StageRates(clock=clock)
         self._lock = threading.Lock()
         self._all = set(plan.nodes)
         """Compared stages, and candidates of this run."""
         self._of_run, self._done, self._failed = set(pending.stages), set[str](), set[str]()
-        self._eta = EtaEstimator(self._costs(digest for digest in pending.stages if digest not in pending.scored))
+        self._eta = EtaEstimator(
+            self._costs(digest for digest in pending.stages if digest not in pending.scored), clock=clock
+        )
         self._running: dict[str, Mapping[str, float]] = {}
         """The last scores of each running stage."""
 
@@ -42,17 +47,20 @@ class StudyProgress(Listener):
         with self._lock:
             self._running[digest] = {}
             self._eta.started(digest)
+            self._rates.started(digest)
 
     def progressed(self, digest: str, scores: Mapping[str, float]) -> None:
         """Update the scores of a stage."""
         with self._lock:
             self._running[digest] = scores
             self._eta.progressed(digest, epoch=scores["epoch"], epochs=scores["epochs"])
+            self._rates.progressed(digest, epoch=scores["epoch"], updates=scores.get("updates", math.nan))
 
     def ended(self, digest: str, outcome: StageOutcome, *, again: bool) -> None:
         """Remove a running stage, and count it by its outcome; a skipped stage still waits for a later run."""
         with self._lock:
             self._running.pop(digest, None)
+            self._rates.ended(digest)
             self._eta.ended(digest, again=again, finished=outcome.status == "done")
             if outcome.status == "done":
                 self._done.add(digest)
@@ -96,9 +104,12 @@ class StudyProgress(Listener):
     def status(self) -> dict[str, Any]:
         """Return the progress that the heartbeat writes, called from its thread."""
         with self._lock:
+            running = [self._running_stage(digest, scores) for digest, scores in self._running.items()]
+            rates = [stage["images_per_second"] for stage in running if stage["images_per_second"] is not None]
             return {
                 "stages": self.counts(),
-                "running": [self._running_stage(digest, scores) for digest, scores in self._running.items()],
+                "running": running,
+                "images_per_second": sum(rates) if rates else None,
                 "seconds_left": self.seconds_left(),
                 "searching": self.is_searching,
             }
@@ -114,7 +125,19 @@ class StudyProgress(Listener):
         """Return a running stage with its last epoch and scores; NaN becomes None, because JSON has no NaN."""
         values = {key: None if math.isnan(value) else value for key, value in scores.items()}
         stage = {"digest": digest, "stage": self.plan.node(digest).step.stage, "label": self.label(digest)}
-        return {**stage, **{key: values.pop(key, None) for key in ("epoch", "epochs")}, "scores": values}
+        progress = {key: values.pop(key, None) for key in ("epoch", "epochs", "updates")}
+        rate = self._rate(digest, scores)
+        rates = {
+            "updates_per_second": None if rate is None or math.isnan(rate.updates) else rate.updates,
+            "images_per_second": None if rate is None else rate.images,
+        }
+        return {**stage, **progress, **rates, "scores": values}
+
+    def _rate(self, digest: str, scores: Mapping[str, float]) -> Rate | None:
+        if "epochs" not in scores:
+            return None
+        images = float(image_epochs(self.plan, self.plan.node(digest)))
+        return self._rates.rate(digest, epochs=scores["epochs"], image_epochs=images)
 
     def label(self, digest: str) -> str:
         """Return the name of a stage for the user."""

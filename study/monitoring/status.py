@@ -1,10 +1,12 @@
 """State of a study, read from its storage."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from study.monitoring.eta import left_text, scores_text
+from study.monitoring.rates import rate_text
 from study.store.atomic import AlteredFileError
 from study.store.documents import read_driver, read_failures, read_plan
 from study.store.paths import PLAN
@@ -36,6 +38,7 @@ def status(storage: Path, name: str) -> dict[str, Any]:
         "state": state,
         "stages": counts,
         "running": alive.get("running", []),
+        "images_per_second": alive.get("images_per_second"),
         "seconds_left": alive.get("seconds_left"),
         "searching": alive.get("searching", False),
         "failures": failures,
@@ -58,16 +61,20 @@ def status_text(status: dict[str, Any]) -> str:
         f"{status['study']}: {status['state']}",
         "stages: " + ", ".join(f"{counts[key]} {key}" for key in ("total", "finished", "running", "waiting", "failed")),
     ]
-    for stage in status["running"]:
-        lines.append(f"running: {stage['label']}{_epoch_text(stage)}")
+    lines += [running_text(stage) for stage in status["running"]]
     if status["state"] == "running":
+        images = status["images_per_second"]
+        lines += [] if images is None else [f"rate: {images:.3g} images/s in all running stages"]
         lines.append(f"time left: {left_text(status['seconds_left'], searching=status['searching'])}")
     for failure in status["failures"]:
         lines.append(f"failed: {failure['stage']} {failure['digest'][:8]}: {failure['error'].partition(chr(10))[0]}")
     return "\n".join(lines)
 
 
-def _epoch_text(stage: dict[str, Any]) -> str:
+def running_text(stage: Mapping[str, Any]) -> str:
+    """Return a running stage of `StudyProgress.status` as text: epoch, rates, scores."""
     if stage["epoch"] is None:
-        return ": its first epoch"
-    return f": epoch {stage['epoch']} of {stage['epochs']}  {scores_text(stage['scores'])}"
+        return f"running: {stage['label']}: its first epoch"
+    rate = rate_text(stage.get("updates_per_second"), stage.get("images_per_second"))
+    epoch = f"epoch {stage['epoch']:.0f} of {stage['epochs']:.0f}"
+    return f"running: {stage['label']}: {'  '.join(filter(None, (epoch, rate, scores_text(stage['scores']))))}"

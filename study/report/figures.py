@@ -1,7 +1,7 @@
 """Figures of the report, each with an alternative text."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,8 @@ class Drawer:
     log: bool = False
     folder: Path | None = None
     format: str = "svg"
+    drawn: "dict[str, Figure]" = field(default_factory=dict)
+    """The figures so far, by name."""
 
     @cached_property
     def best(self) -> ComparisonRecord | None:
@@ -95,10 +97,15 @@ class Drawer:
         pathways = list(dict.fromkeys(record["pathway"] for record in select_records(self.comparisons)))
         return {arm_name(cell, self.factors): pathways.index(cell["pathway"]) for cell in self.focus}
 
-    def figure_block(self, name: str, figure: "Figure", *, alt: str, caption: str, wide: bool = False) -> FigureBlock:
-        """Return a figure for the page, and save it if there is a folder."""
+    def keep(self, name: str, figure: "Figure") -> None:
+        """Add a figure to those drawn, and save it if there is a folder."""
+        self.drawn[name] = figure
         if self.folder is not None:
             figures.save(figure, self.folder / f"{name}.{self.format}")
+
+    def figure_block(self, name: str, figure: "Figure", *, alt: str, caption: str, wide: bool = False) -> FigureBlock:
+        """Return a figure for the page, and save it if there is a folder."""
+        self.keep(name, figure)
         return FigureBlock(data=data_uri(figures.svg(figure)), alt=alt, caption=caption, wide=wide)
 
     def curves(self) -> Iterator[Block]:

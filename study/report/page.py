@@ -3,7 +3,7 @@
 import io
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,10 @@ from study.analysis.tables import read_budgets, write_outcome
 from study.config.document import read_document
 from study.config.schema import StudySpec
 from study.config.validation import parse
-from study.errors import ConfigError
 from study.monitoring.status import status
 from study.monitoring.units import percent
 from study.planning.arms import text_of
 from study.planning.baselines import family_name
-from study.planning.graph import Plan
 from study.report import cost, provenance
 from study.report import data as report_data
 from study.report.cases import predict_cases, select_extremes
@@ -34,7 +32,7 @@ from study.report.facts import Facts, facts_of, facts_without_plan, read_results
 from study.report.figures import Drawer, graph_description
 from study.report.imported import imported_page
 from study.report.postprocessing import postprocessing_blocks
-from study.search.load import load_study
+from study.search.load import stored_plan
 from study.store.atomic import AlteredFileError, write_atomic
 from study.store.documents import without_hash
 from study.store.paths import COMPARISONS, SPEC, TESTS
@@ -42,6 +40,7 @@ from study.store.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,35 +52,39 @@ class ReportOptions:
         format: Format of the saved figures.
         log: Whether the axis of labelled images is logarithmic.
         images: Whether to show test images.
+        drawn: Receives each figure of results by its name.
     """
 
     figures: Path | None = None
     format: str = "svg"
     log: bool = False
     images: bool = True
+    drawn: "dict[str, Figure]" = field(default_factory=dict)
 
 
 def write_report(storage: Path, name: str, *, cache: Path, output: Path, options: ReportOptions) -> Path:
     """Write the report of a study, finished or not, and return its path."""
+    write_atomic(output, render(report_page(storage, name, cache=cache, options=options)))
+    return output
+
+
+def report_page(storage: Path, name: str, *, cache: Path, options: ReportOptions) -> ReportPage:
+    """Return the report of a study, finished or not; its tables are derived again where they are not up to date."""
     store = Store(storage)
     folder = store.study(name)
     if is_imported(folder):
         refresh_tables(folder)
-        write_atomic(output, render(imported_page(folder)))
-        return output
-    document = read_document(folder / SPEC)
-    spec = parse(document)[0]
+        return imported_page(folder)
+    spec = parse(read_document(folder / SPEC))[0]
     state = status(storage, name)
-    plan, no_plan_reason = _plan(document, folder, cache, frozenset(store.planned(name)))
+    plan, no_plan_reason = stored_plan(store, name, cache)
     if plan is not None and (state["state"] != "finished" or not _is_current(folder)):
         write_outcome(plan, store)
     results = read_results(store, name)
     level: schema.Level = spec.compare.level if spec else "labelled_fraction"
     facts = facts_of(plan, store) if plan else facts_without_plan(store, name, results, no_plan_reason, level)
     text = without_hash((folder / SPEC).read_text(encoding="utf-8"))
-    page = _page(facts, spec, state, results=results, level=level, text=text, options=options, cache=cache)
-    write_atomic(output, render(page))
-    return output
+    return _page(facts, spec, state, results=results, level=level, text=text, options=options, cache=cache)
 
 
 def _is_current(folder: Path) -> bool:
@@ -94,22 +97,6 @@ def _is_current(folder: Path) -> bool:
     except AlteredFileError:
         return False
     return True
-
-
-def _plan(document: dict[str, Any], folder: Path, cache: Path, planned: frozenset[str]) -> tuple[Plan | None, str]:
-    """Return the plan of the stored study file, or the reason why the stored stages cannot be matched to one."""
-    # The package of a tracker may not be installed here.
-    document = {key: value for key, value in document.items() if key != "tracking"}
-    try:
-        plan, searches = load_study(document, file=str(folder / SPEC), cache=cache, storage=folder.parents[1])
-    except ConfigError as refused:
-        first, *rest = str(refused).splitlines()
-        return None, f"{first.removeprefix(f'{folder / SPEC}: ')}" + (f" (and {len(rest)} more)" if rest else "")
-    if searches is not None and searches.damage:
-        raise AlteredFileError(str(folder), searches.damage)
-    if planned and planned != plan.nodes.keys():
-        return None, "the data or the platform has changed since the study ran"
-    return plan, ""
 
 
 def _page(
@@ -128,7 +115,7 @@ def _page(
     if comparisons is not None and results is not None:
         drawer = Drawer(
             facts=facts, comparisons=comparisons, results=results, level=level, log=options.log, folder=options.figures,
-            format=options.format,
+            format=options.format, drawn=options.drawn,
         )  # fmt: skip
     sections = [
         *(_result_sections(drawer, spec) if drawer else ()),
@@ -304,8 +291,7 @@ def _cases(drawer: Drawer, cache: Path) -> Iterator[Block]:
         yield Text(text=f"Test images are not shown: {error}.")
         return
     figure = figures.outline_cases(cases, classes)
-    if drawer.folder is not None:
-        figures.save(figure, drawer.folder / f"cases.{drawer.format}")
+    drawer.keep("cases", figure)
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=130)
     scores = "; ".join(f"{name} {image.image}: Dice {image.dice:.3f}" for name, image in images)

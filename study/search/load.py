@@ -5,13 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.config.document import Document
+from study.config.document import Document, read_document
 from study.errors import ConfigError
 from study.planning.builder import Planner
 from study.planning.checks.search_checks import first_changed, parameters_of
 from study.planning.checks.spec_checks import single_image_problems, unlabelled_start_problems
 from study.planning.graph import Plan
 from study.planning.load import load_planner
+from study.store.atomic import AlteredFileError
+from study.store.paths import SPEC
 from study.store.store import Store
 
 if TYPE_CHECKING:
@@ -56,6 +58,32 @@ def load_study(
     if problems:
         raise ConfigError(problems, file)
     return plan, searches
+
+
+def stored_plan(store: Store, name: str, cache: Path) -> tuple[Plan | None, str]:
+    """Return the plan of a study in a storage, or None and the reason why its stages cannot be matched to one.
+
+    Args:
+        store: The storage.
+        name: The study.
+        cache: Folder of the data caches.
+
+    Raises:
+        AlteredFileError: The journal of its search is damaged.
+    """
+    file, planned = store.study(name) / SPEC, frozenset(store.planned(name))
+    # The package of a tracker may not be installed here.
+    document = {key: value for key, value in read_document(file).items() if key != "tracking"}
+    try:
+        plan, searches = load_study(document, file=str(file), cache=cache, storage=store.root)
+    except ConfigError as refused:
+        first, *rest = str(refused).splitlines()
+        return None, f"{first.removeprefix(f'{file}: ')}" + (f" (and {len(rest)} more)" if rest else "")
+    if searches is not None and searches.damage:
+        raise AlteredFileError(str(file.parent), searches.damage)
+    if planned and planned != plan.nodes.keys():
+        return None, "the data or the platform has changed since the study ran"
+    return plan, ""
 
 
 def _searches(planner: Planner, storage: Path) -> "ArmSearches":

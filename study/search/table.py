@@ -76,8 +76,13 @@ def search_table(folder: Path, format_: str) -> str:
     return "\n".join(_markdown(rows))
 
 
+def flat_rows(rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """Return the rows with each searched setting as a column of its own."""
+    return [{name: value for name, value in row.items() if name != "params"} | row["params"] for row in rows]
+
+
 def _csv(rows: Sequence[TrialRow]) -> str:
-    flat = [{name: value for name, value in row.items() if name != "params"} | row["params"] for row in rows]
+    flat = flat_rows(rows)
     names = list(dict.fromkeys(name for row in flat for name in row))
     stream = io.StringIO()
     writer = csv.DictWriter(stream, names, lineterminator="\n")

@@ -15,6 +15,7 @@ from study.execution.worker import Worker
 from study.monitoring.display import Display
 from study.monitoring.plan_summary import write_plan
 from study.monitoring.progress import StudyProgress
+from study.monitoring.reporter import Reporter
 from study.planning.graph import Plan, lineage
 from study.planning.pending import pending_stages
 from study.search.arm_search import ArmSearches
@@ -82,7 +83,7 @@ def run_here(
     around = RuntimeContext(storage=storage, cache=cache, cpus=1, checkpoint=plan.spec.checkpoint)
     left = pending_stages(plan, store)
     write_plan(plan, store, searches)
-    display = Display(StudyProgress(plan, left), Console(quiet=True))
+    display = Display(StudyProgress(plan, left), Reporter(Console(quiet=True)))
     stages = lineage(plan.node, left.stages)
     worker = Worker({name: stage_job(plan, plan.nodes[name]) for name in stages}, around)
     queue = StageQueue([_item(plan, name) for name in stages], done=stages.keys() - set(left.stages))

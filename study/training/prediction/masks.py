@@ -1,6 +1,6 @@
 """Predicted masks of an image or a volume, made part by part from probabilities and then post-processed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -59,6 +59,23 @@ class PredictedMasks:
         """Post-process all masks in place, once they are filled, by the rules or by simpler ones."""
         for number, rule in enumerate(self._rules if rules is None else rules):
             postprocess(self.of_class(number), rule, top_pixels=self._top_pixels[number])
+
+
+def volume_masks(predicted: PredictedMasks, probabilities: Iterable[Tensor], order: Sequence[int]) -> Masks:
+    """Fill in the slices of a volume, post-process them and return the masks (classes, slices, H, W) as stored.
+
+    Args:
+        predicted: The masks to fill in.
+        probabilities: (channels, H, W) of each slice, as stored.
+        order: Positions of the slices as stored, by their place in the body; empty if they are stored in that order.
+    """
+    # Neighbouring slices are post-processed together, in whatever order they are stored.
+    positions = np.argsort(order).tolist() if order else range(predicted.masks.shape[1])
+    for position, part in zip(positions, probabilities, strict=True):
+        predicted.add(part, position=position)
+    predicted.postprocess()
+    masks: Masks = predicted.masks[:, positions] if order else predicted.masks
+    return masks
 
 
 def ids_of(masks: Masks) -> Pixels:

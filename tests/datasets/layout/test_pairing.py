@@ -61,6 +61,30 @@ def test_parts_at_the_end_of_names_are_read_like_their_folders(tmp_path: Path) -
     assert pairing.paired == 6
 
 
+def test_numbers_after_the_name_of_a_folder_count_its_images(tmp_path: Path) -> None:
+    names = [
+        f"{case}/{case}_{number}" for case in ("TCGA_CS_4941", "TCGA_DU_5849", "TCGA_DU_5851") for number in (1, 2)
+    ]
+    pairing = paired(tmp_path, "mri/{name}.tif", "mri/{name}_mask.tif", names=names)
+    assert (pairing.images.text, pairing.masks[""].text) == ("mri/**/{name}.tif", "mri/**/{name}_mask.tif")
+    assert pairing.paired == 6
+
+
+def test_folders_of_categories_belong_to_the_name(tmp_path: Path) -> None:
+    names = [f"{kind}/{kind} ({number})" for kind in ("benign", "malignant") for number in (1, 2, 3)]
+    pairing = paired(tmp_path, "set/{name}.png", "set/{name}_mask.png", names=names)
+    assert (pairing.images.text, pairing.masks[""].text) == ("set/**/{name}.png", "set/**/{name}_mask.png")
+
+
+def test_masks_of_the_field_of_view_are_left_out_beside_annotators(tmp_path: Path) -> None:
+    pairing = paired(
+        tmp_path, "images/{name}.tif", "1st_manual/{name}_manual1.gif", "2nd_manual/{name}_manual2.gif",
+        "mask/{name}_mask.gif",
+    )  # fmt: skip
+    assert list(pairing.masks) == ["manual1", "manual2"]
+    assert pairing.left_out == ["mask/{name}_mask.gif"]
+
+
 def test_folders_of_annotators_are_told_from_those_of_classes(tmp_path: Path) -> None:
     annotators = paired(tmp_path / "a", "images/{name}.png", "expert1/{name}.png", "expert2/{name}.png")
     assert list(annotators.masks) == ["expert1", "expert2"]

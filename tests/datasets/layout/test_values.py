@@ -51,6 +51,14 @@ def test_255_beside_ids_is_unlabelled(tmp_path: Path) -> None:
     assert proposed(tmp_path / "single", [single]).settings == {"mask_values": {"lesion": 1, "ignore": 255}}
 
 
+def test_the_value_of_most_pixels_is_the_background(tmp_path: Path) -> None:
+    masks = [np.where(blob(number) > 0, 128, 255).astype(np.uint8) for number in range(3)]
+    for mask in masks:
+        mask[20:24, 30:34] = 0
+    values = {"background": 255, "class_0": 0, "class_128": 128}
+    assert proposed(tmp_path, masks).settings == {"mask_values": values}
+
+
 def test_a_table_names_ids(tmp_path: Path) -> None:
     classes = ClassTable(file="classes.txt", names=("cup", "disc"), by_id={1: "cup", 2: "disc"})
     mask = np.maximum(blob(0), blob(1, value=2))

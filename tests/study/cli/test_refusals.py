@@ -37,7 +37,7 @@ def run_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
             main(["run", "study.yaml", "--cache", "cache", "--storage", storage, *options])
         out, err = capsys.readouterr()
         assert exit_info.value.code == 2
-        assert not out
+        assert out in ("", "reading study.yaml and its data\n")  # the latter where a machine is slow
         lines = err.splitlines()
         assert [line for line in lines if not LINE.match(line) or JARGON.search(line)] == []
         assert not (Path(storage) / "stages").exists()

@@ -176,6 +176,13 @@ def test_images_without_masks_are_read_as_unlabelled(capsys: Capture) -> None:
     assert (len(index), sum(map(bool, index.annotation_digests["masks"]))) == (18, 12)
 
 
+def test_a_second_mask_that_is_read_as_an_image_is_named(capsys: Capture) -> None:
+    paired_folders(Path("eyes"))
+    save(blob(77, value=255), Path("eyes/images/IMG_0004_2.jpg"))
+    assert command("data", "init", "eyes") == 0
+    assert "images/IMG_0004_2.jpg: images without a mask that look like masks" in capsys.readouterr().out
+
+
 def test_names_with_spaces_brackets_and_other_scripts_are_read() -> None:
     place = Path("Bilder (neu) [2024]")
     for number in range(8):
@@ -249,6 +256,22 @@ def test_faults_of_the_data_are_lines_of_the_loader(capsys: Capture) -> None:
     save(blob(4, value=255), Path("eyes/masks/IMG_0004_mask.jpg"))
     Path("eyes/images/IMG_0005.jpg").unlink()
     assert "masks/IMG_0005_mask.jpg belongs to no image (1 such masks); allowed" in refusal("eyes", capsys)
+
+
+def test_folder_names_with_braces_are_refused_in_one_line(capsys: Capture) -> None:
+    paired_folders(Path("eyes"))
+    Path("eyes/masks").rename("eyes/masks{1}")
+    assert "has {1}; allowed: {name}, {class}, {part}" in refusal("eyes", capsys)
+
+
+def test_pipes_and_unreadable_images_are_one_line(capsys: Capture) -> None:
+    paired_folders(Path("eyes"))
+    os.mkfifo("eyes/images/pipe.jpg")
+    assert "eyes/images/pipe.jpg is no regular file; allowed" in refusal("eyes", capsys)
+    Path("eyes/images/pipe.jpg").unlink()
+    for path in Path("eyes/masks").iterdir():
+        path.write_bytes(b"no image")
+    assert "allowed: " in refusal("eyes", capsys)
 
 
 def test_names_that_do_not_pair_are_refused_in_one_line(capsys: Capture) -> None:

@@ -1,37 +1,65 @@
-"""The per-user cache, which may contain images of patients."""
+"""`study doctor`: what it finds, and what it says to do about it."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from study.diagnostics.doctor import default_cache
+from study.cli.main import main
+from study.diagnostics import doctor
+from study.diagnostics.doctor import Finding, findings, shared_memory
+
+Capture = pytest.CaptureFixture[str]
+
+
+def found(storage: Path, cache: Path, word: str) -> Finding:
+    """Return the finding whose line begins with a word."""
+    (finding,) = [finding for finding in findings(storage, cache) if finding.line.split()[0] == word]
+    return finding
 
 
 @pytest.fixture(autouse=True)
-def usual_umask() -> Iterator[None]:
-    before = os.umask(0o022)
-    yield
-    os.umask(before)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.catalog.hub.reachable", lambda: False)
 
 
-def test_default_cache_is_created_readable_by_its_user_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert default_cache().stat().st_mode & 0o777 == 0o700
+def test_a_sound_machine_needs_nothing_for_its_folders(tmp_path: Path) -> None:
+    for name in ("storage", "cache"):
+        finding = found(tmp_path / "runs", tmp_path / "cache", name)
+        assert finding.sound
+        assert "is writable" in finding.line
 
 
-def test_default_cache_opened_to_others_by_its_user_is_left_unchanged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    default_cache().chmod(0o755)
-    assert default_cache().stat().st_mode & 0o777 == 0o755
-
-
-def test_default_cache_below_a_file_is_reported_and_not_created(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_storage_that_cannot_be_written_is_named_with_its_option(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert default_cache() == tmp_path / "file" / "segmentation-study"
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "--storage", str(tmp_path / "file" / "runs"), "--cache", str(tmp_path / "cache")])
+    assert ended.value.code == 1
+    lines = capsys.readouterr().out.splitlines()
+    (number,) = [number for number, line in enumerate(lines) if line.startswith("storage ")]
+    assert lines[number + 1] == "             remedy: name another place with --storage"
+
+
+def test_little_space_has_a_remedy_and_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "LOW_DISK", 2**80)
+    finding = found(tmp_path / "runs", tmp_path / "cache", "cache")
+    assert (finding.sound, finding.remedy) == (True, "free some, or name another place with --cache")
+
+
+def test_little_shared_memory_of_a_container_has_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(shared_memory(tmp_path / "missing")) == []
+    monkeypatch.setattr(doctor, "LOW_SHARED_MEMORY", 2**80)
+    (finding,) = shared_memory(tmp_path)
+    assert (finding.sound, finding.remedy) == (True, "start the container with --shm-size=2g")
+
+
+def test_a_missing_library_is_a_failure_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "LIBRARIES", ("no-such-library",))
+    finding = found(tmp_path, tmp_path, "library")
+    assert finding.line == "library      no-such-library is not installed"
+    assert (finding.sound, finding.remedy) == (False, "pip install --force-reinstall segmentation-study")
+
+
+def test_an_unreachable_hub_is_no_failure_and_has_a_remedy(tmp_path: Path) -> None:
+    finding = found(tmp_path / "runs", tmp_path / "cache", "weights")
+    assert finding.sound
+    assert "set HF_HOME to that cache" in finding.remedy

@@ -1,19 +1,29 @@
 """`study export`: other programs read its files and give the outputs of the stage."""
 
 import json
+import re
+import shutil
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from datasets.settings import ImageSettings
+from datasets.sources import FolderSettings, open_source
+from datasets.targets import fit_masks
 from models.encoders.vision import smp
 from models.export import Ensemble
 from study.cli.main import main
 from study.training.load_model import open_model
+from tests.support.bare_environment import link_distributions
 from tests.support.finished import CLASSES, Finished, finished
 
 Capture = pytest.CaptureFixture[str]
@@ -145,3 +155,97 @@ def test_dropped_weights_are_reported_with_a_remedy(tmp_path: Path, capsys: Capt
     error = capsys.readouterr().err
     assert "its weights were not kept; allowed: a stage with its weights" in error
     assert "keep: {weights: all}" in error
+
+
+ALONE = """
+import json, sys
+sys.path[:0] = sys.argv[1:3]
+import numpy as np
+import torch
+"""
+"""The start of a program whose packages and modules are in two folders."""
+SCORES = """
+from pathlib import Path
+model = load(sys.argv[3])
+scores = {}
+for file in sorted(Path(sys.argv[4]).iterdir()):
+    masks = model.predict(np.asarray(Image.open(file)), size=(40, 40)).masks
+    truth = np.load(Path(sys.argv[5]) / (file.stem + ".npy"))
+    both, sizes = (masks & truth).sum(axis=(1, 2)), masks.sum(axis=(1, 2)) + truth.sum(axis=(1, 2))
+    scores[file.stem] = (2 * both / sizes).tolist()
+print(json.dumps(scores))
+"""
+
+
+def alone(code: str, packages: Path, folder: Path, *arguments: str | Path) -> str:
+    """Run a program in a folder with some packages and without the platform; return what it prints."""
+    words = map(str, (packages, folder, *arguments))
+    command = [sys.executable, "-I", "-S", "-W", "ignore::DeprecationWarning", "-c", ALONE + code, *words]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def card_code(folder: Path) -> str:
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    return str(code)
+
+
+def write_truth(study: Finished, folder: Path) -> None:
+    """Write the true masks (classes, 40, 40) of every image."""
+    folder.mkdir()
+    overlapping = not (study.data / "classes.txt").exists()
+    source = open_source(FolderSettings(root=study.data, classes=tuple(CLASSES)))
+    for row, name in enumerate(source.index(study.cache).ids):
+        masks = fit_masks(source.masks(row), ImageSettings(size=40))
+        np.save(folder / f"{name}.npy", masks > 0 if overlapping else masks == np.arange(1, 3)[:, None, None])
+
+
+def stored_dice(study: Finished, digest: str) -> dict[str, list[float]]:
+    """Return the Dice of each class on the test images of a network."""
+    (file,) = study.store.stage(digest).glob("scores-*.parquet")
+    rows = pq.read_table(file, filters=[("split", "=", "test"), ("class", "in", CLASSES)]).to_pylist()
+    dice = {(row["image"], row["class"]): 2 * row["tp"] / (2 * row["tp"] + row["fp"] + row["fn"]) for row in rows}
+    return {image: [dice[image, name] for name in CLASSES] for image, _ in dice}
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `pip install torch segmentation-models-pytorch safetensors` installs."""
+    folder = tmp_path_factory.mktemp("bare") / "packages"
+    link_distributions(["torch", "segmentation-models-pytorch", "safetensors"], folder)
+    assert not {"study", "models", "datasets", "ray", "cv2", "pandas"} & {path.name for path in folder.iterdir()}
+    return folder
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"image.fit": "stretch", "image.channels": 3, "evaluate.tta": ["flip"]},
+        {"image.fit": "patch", "image.scale": 0.75, "image.prepare": {"gamma": 1.5}, "overlapping": True},
+    ],
+    ids=["letterbox", "stretch", "patch"],
+)
+def test_the_code_of_the_model_card_gives_the_scored_dice_without_the_platform(
+    changes: dict[str, Any], packages: Path, tmp_path: Path
+) -> None:
+    overlapping = changes.pop("overlapping", False)
+    if changes.get("image.channels") == 3:
+        changes["image.prepare"] = {}
+    study = finished(tmp_path / "study", overlapping=overlapping, changes=changes)
+    digest = study.stages[1]
+    folder = tmp_path / "model"
+    assert export(study, digest, "-o", folder) == 0
+    assert export(study, digest, "-o", tmp_path / "a.safetensors") == 0
+    write_truth(study, tmp_path / "truth")
+    shutil.copy(study.data / "images" / "p0.png", folder / "image.png")
+    stored = stored_dice(study, digest)
+    assert len(stored) == 5
+    for place in (folder, tmp_path / "a.safetensors"):
+        arguments = (folder, place, study.data / "images", tmp_path / "truth")
+        *shown, scores = alone(card_code(folder) + SCORES, packages, *arguments).splitlines()
+        assert all(name in "\n".join(shown) for name in CLASSES), shown
+        predicted = json.loads(scores)
+        for image, dice in stored.items():
+            assert predicted[image] == pytest.approx(dice, abs=0.02), (image, predicted[image], dice)

@@ -25,6 +25,24 @@ def progress_of(stages: tuple[str, ...], cache: Path) -> StudyProgress:
     return StudyProgress(plan, PendingStages(stages=stages, finished=finished, again=frozenset(), scored=frozenset()))
 
 
+def test_status_has_the_rates_of_running_stages(cache: Path) -> None:
+    plan, now = planned(tiny(), cache), [0.0]
+    pending = PendingStages(stages=tuple(plan.nodes), finished=frozenset(), again=frozenset(), scored=frozenset())
+    progress = StudyProgress(plan, pending, clock=lambda: now[0])
+    first, second = (digest for digest, node in plan.nodes.items() if node.step.stage == "segment" and not node.parent)
+    for digest in (first, second):
+        progress.started(digest)
+    assert progress.status()["images_per_second"] is None
+    for epoch, now[0] in ((1, 10.0), (2, 12.0)):
+        progress.progressed(first, {"epoch": epoch, "epochs": 12, "updates": 2 * epoch, "train/loss": 0.5})
+    running = {stage["digest"]: stage for stage in progress.status()["running"]}
+    assert running[first]["updates"] == 4
+    assert running[first]["updates_per_second"] == 1.0
+    assert running[first]["images_per_second"] == 4.0  # 24 steps of 4 images in 12 epochs, one epoch in 2 s
+    assert (running[second]["updates_per_second"], running[second]["images_per_second"]) == (None, None)
+    assert progress.status()["images_per_second"] == 4.0
+
+
 def test_parent_reported_damaged_by_two_children_is_counted_once(cache: Path) -> None:
     plan = planned(tiny(), cache)
     parent = next(node.parent for node in plan.nodes.values() if node.parent)

@@ -10,6 +10,7 @@ import pytest
 from cluster.signals import Stopped
 from study.monitoring.heartbeat import heartbeat
 from study.monitoring.status import HEARTBEAT_TIMEOUT_SECONDS, status, status_text
+from study.store.atomic import write_signed
 from study.store.paths import DRIVER, FAILURES, PLAN
 from study.store.store import MANIFEST
 
@@ -111,6 +112,18 @@ def test_text_shows_running_stages_and_the_remaining_time(storage: Path) -> None
     assert lines[2:] == [
         "running: segment unet seed 0 bbbbbbbb: epoch 3 of 10  train/loss 0.250  val/mean_iou 0.500",
         "time left: about 5.0 min",
+    ]
+
+
+def test_text_shows_the_rates_of_each_stage_and_of_all(storage: Path) -> None:
+    stage = {"digest": "b" * 32, "stage": "segment", "label": "segment seed 0", "epoch": 3, "epochs": 10, "updates": 60,
+             "updates_per_second": 4.0, "images_per_second": 32.5, "scores": {"train/loss": 0.25}}  # fmt: skip
+    content = {"state": "running", "time": time.time(), "stages": {"running": 1}, "running": [stage],
+               "images_per_second": 65.0, "seconds_left": 300.0, "searching": False}  # fmt: skip
+    write_signed(storage / "studies" / "tiny" / DRIVER, {"study": "tiny", **content})
+    assert status_text(status(storage, "tiny")).splitlines()[2:4] == [
+        "running: segment seed 0: epoch 3 of 10  4 updates/s, 32.5 images/s  train/loss 0.250",
+        "rate: 65 images/s in all running stages",
     ]
 
 
