@@ -48,7 +48,7 @@ FRAGMENTS = docs.blocks(REFERENCE, "yaml fragment")
 COMMANDS = list(dict.fromkeys(docs.commands(REFERENCE, "study")))
 BLOCK_KINDS = {"sh", "yaml", "yaml fragment", "python", "text"}
 """Kinds of blocks in these documents; all but `text` are run."""
-LIVING = ("run", "status", "table", "resume", "report", "predict")
+LIVING = ("run", "status", "table", "resume", "report", "predict", "figures")
 """Commands that need a finished study."""
 TINY = ("--set", "stages.segment.steps=2", "--set", "stages.classify.epochs=1", "--set", "image.size=32",
         "--set", "compare.folds=2", "--set", "compare.labelled_fraction=[1.0]")  # fmt: skip

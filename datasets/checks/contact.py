@@ -51,9 +51,14 @@ def draw_contact(source: Source, index: Index, rows: Sequence[int], path: Path) 
     Returns (width, height) of every image drawn. Raises OSError if the file cannot be written.
     """
     import matplotlib as mpl
+
+    with mpl.rc_context({"text.parse_math": False}):  # names are not mathematical text
+        return _draw(source, index, rows, path)
+
+
+def _draw(source: Source, index: Index, rows: Sequence[int], path: Path) -> list[tuple[int, int]]:
     from matplotlib.figure import Figure
 
-    mpl.rcParams["text.parse_math"] = False  # names are not mathematical text
     names = list(dict.fromkeys((*index.classes, *index.structures, BACKGROUND)))
     colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
     columns = min(MAX_COLUMNS, max(1, len(rows)))

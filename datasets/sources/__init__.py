@@ -47,10 +47,10 @@ DataSettings = Annotated[
     | ChexpertSettings
     | IdridSettings
     | NnunetSettings
+    | PolygonSettings
     | SiimAcrSettings
     | SiimCovid19Settings
-    | CocoSettings
-    | PolygonSettings,
+    | CocoSettings,
     Field(discriminator="source"),
 ]
 

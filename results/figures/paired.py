@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from results.figures.drawing import COLOURS, GREY, MARKERS, new_figure, tidy
+from results.figures.drawing import legend_below, new_figure, tidy
+from results.figures.style import COLOURS, MARKERS, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,6 +21,7 @@ class Pairs:
     p: float | None
 
 
+@styled
 def paired_differences(comparisons: Sequence[Pairs], *, label: str) -> "Figure":
     """Draw a row per comparison: dots by seed, their mean as a bar, the adjusted p at the right.
 
@@ -28,7 +30,7 @@ def paired_differences(comparisons: Sequence[Pairs], *, label: str) -> "Figure":
     if not comparisons:
         raise ValueError("comparisons are none; allowed: one or more; name a baseline in the study file")
     seeds = sorted({seed for pairs in comparisons for seed in pairs.seeds})
-    figure = new_figure(7.4, 1.2 + 0.42 * len(comparisons))
+    figure = new_figure(6.5, 1.2 + 0.42 * len(comparisons))
     axes = figure.subplots()
     axes.axvline(0, color="black", linewidth=1)
     for row, pairs in enumerate(comparisons):
@@ -39,9 +41,9 @@ def paired_differences(comparisons: Sequence[Pairs], *, label: str) -> "Figure":
         mean = sum(pairs.differences) / len(pairs.differences)
         axes.plot([mean, mean], [row - 0.36, row + 0.36], color=COLOURS[1], linewidth=2.4, solid_capstyle="butt")
         p_text = "" if pairs.p is None else f"{pairs.p:.2g}" if pairs.p >= 0.001 else "< 0.001"
-        axes.text(1.01, row, p_text, transform=axes.get_yaxis_transform(), va="center", fontsize="small")
+        axes.text(1.01, row, p_text, transform=axes.get_yaxis_transform(), va="center")
     if any(pairs.p is not None for pairs in comparisons):
-        axes.text(1.01, 1.0, "Adjusted p", transform=axes.transAxes, va="bottom", fontsize="small", fontweight="bold")
+        axes.text(1.01, 1.0, "Adjusted p", transform=axes.transAxes, va="bottom", fontweight="bold")
     axes.set_yticks(range(len(comparisons)), [pairs.label for pairs in comparisons])
     axes.set_ylim(len(comparisons) - 0.4, -0.6)
     axes.set_xlabel(label)
@@ -55,7 +57,6 @@ def _dot(index: int) -> dict[str, Any]:
     return {
         "marker": MARKERS[index % len(MARKERS)],
         "linestyle": "",
-        "markersize": 5,
         "color": COLOURS[0],
         "markerfacecolor": "white",
         "alpha": 0.9,
@@ -68,6 +69,4 @@ def _legend(figure: "Figure", seeds: Sequence[int]) -> None:
     shown = list(enumerate(seeds))[: len(MARKERS)]
     handles = [Line2D([], [], label=f"Seed {seed}", **_dot(index)) for index, seed in shown]
     handles.append(Line2D([], [], color=COLOURS[1], linewidth=2.4, label="Mean"))
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize="small", labelcolor=GREY
-    )
+    legend_below(figure, handles)

@@ -10,6 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from results.text import printable_lines
 
+NARROW, COLUMN, LINE = 64, 4, 28
+"""Characters of a narrow table, those that a column takes beside its text, and those after which texts are broken."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
@@ -86,6 +89,14 @@ class Grid:
     heads: int = 1
     sorts: bool = False
     filters: bool = False
+
+    @property
+    def is_narrow(self) -> bool:
+        """Return whether the table fits beside another block where the page has room for two."""
+        widths = [max(len(word) for word in (*column.name.split(), "")) for column in self.columns]
+        for row in self.rows:
+            widths = [max(width, min(len(cell.text), LINE)) for width, cell in zip(widths, row, strict=True)]
+        return sum(widths) + COLUMN * len(widths) <= NARROW
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -344,12 +344,14 @@ class Study:
 
     @cached_property
     def figures(self) -> "Mapping[str, Figure]":
-        """Return the figures of the report by name, such as `learning_curve_dice`; empty without results."""
-        from study.report.page import ReportOptions, report_page
+        """Return the figures of the report by name, such as `learning_curve_dice`.
 
-        options = ReportOptions()
-        report_page(self._storage, self.name, cache=self._cache, options=options)
-        return options.drawn
+        Raises:
+            ConfigError: The results were imported, so that there is nothing to draw.
+        """
+        from study.report.study_figures import study_figures
+
+        return study_figures(self._storage, self.name, cache=self._cache)
 
     def __repr__(self) -> str:
         return f"Study({self._store.place!r}, {self.name!r})"

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from gc import freeze
 from importlib import metadata, resources
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +17,7 @@ from study.cli.backbones import backbones
 from study.cli.catalog import catalog, demo, init
 from study.cli.console import say
 from study.cli.data import data
+from study.cli.figures import figures
 from study.cli.importing import import_results
 from study.cli.jobs import HEAD, logs, show_job, stop, submit
 from study.cli.models import export, predict
@@ -61,7 +61,22 @@ def options(version: Annotated[bool, typer.Option("--version", help="Show the ve
         raise typer.Exit
 
 
-for command in (catalog, init, demo, table, compare, report, predict, export, backbones, weights, submit, logs, stop):
+for command in (
+    catalog,
+    init,
+    demo,
+    table,
+    compare,
+    report,
+    figures,
+    predict,
+    export,
+    backbones,
+    weights,
+    submit,
+    logs,
+    stop,
+):
     app.command()(command)
 app.command("import")(import_results)
 

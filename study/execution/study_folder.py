@@ -11,6 +11,7 @@ from results.figures import is_intact_png, learning_curve
 from results.report.forecasts import forecasts_of
 from results.schema import HEADLINE
 from study.analysis.agreement import read_agreements
+from study.analysis.derived_cache import study_table
 from study.analysis.tables import curve_path, defined_headline, read_forecasts
 from study.config.document import Document
 from study.config.schema import with_absolute_places
@@ -19,7 +20,7 @@ from study.planning.graph import Plan
 from study.planning.pending import set_damaged_aside
 from study.store.atomic import is_newer, set_folder_aside, signed, write_atomic
 from study.store.documents import signed_spec
-from study.store.paths import COMPARISONS, FAILURES, FILES, SPEC
+from study.store.paths import COMPARISONS, FAILURES, FILES, RESULTS, SPEC
 from study.store.retry import append_with_retries
 from study.store.store import Store
 
@@ -76,6 +77,8 @@ def draw_learning_curve(plan: Plan, store: Store, comparisons: "pa.Table") -> No
 
     None is drawn, and an older one is removed, while the headline is undefined in every cell.
     """
+    import pyarrow.parquet as pq
+
     figure, table = curve_path(store, plan.spec.name), store.study(plan.spec.name) / COMPARISONS
     if not defined_headline(comparisons).num_rows:
         figure.unlink(missing_ok=True)
@@ -84,4 +87,5 @@ def draw_learning_curve(plan: Plan, store: Store, comparisons: "pa.Table") -> No
         set_folder_aside(figure)
         forecasts = forecasts_of(read_forecasts(table.parent), HEADLINE["metric"])
         agreements = read_agreements(table.parent, HEADLINE)
-        learning_curve(comparisons, path=figure, agreements=agreements, forecasts=forecasts)
+        results = pq.read_table(study_table(table.parent, RESULTS))
+        learning_curve(comparisons, path=figure, agreements=agreements, forecasts=forecasts, results=results)

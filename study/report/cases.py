@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.large import is_large
 from results.figures import OutlinedCase
 from results.figures.cases import MaskArray
 from results.metrics.background import BACKGROUND
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from study.training.scoring.batches import EvaluatedBatch
 
 MAX_SIDE: Final = 1500
-"""Longest side at which large images are drawn."""
+"""Longest side at which images are drawn; others are reduced by a whole number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +114,7 @@ def _case(plan: Plan, facts: Facts, name: str, image: ScoredImage, cache: Path) 
     row = list(setup.view.index.ids).index(image.image)
     spec = evaluation(setup, scoring, cache)
     height, width = spec.shape_of(row)
-    step = math.ceil(max(height, width) / MAX_SIDE) if is_large(height, width) else 1
+    step = math.ceil(max(height, width) / MAX_SIDE)
     # Unlabelled pixels have no truth and are not scored.
     truth, predicted = _masks(predictions(setup.network, spec, [row]), step)
     pixels = setup.view.source.image(row)

@@ -1,4 +1,4 @@
-"""Figures of the report, each with an alternative text."""
+"""Figures of a study, each with a caption and an alternative text."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from results import figures
-from results.figures.drawing import COLOURS
+from results.figures.style import COLOURS
 from results.metrics.agreement import AGREEMENT, agreements
 from results.report.answers import (
     arm_name,
@@ -21,34 +21,33 @@ from results.report.answers import (
     varying_factors,
 )
 from results.report.forecasts import EXTRAPOLATED, forecasts_of
-from results.report.page import Block, FigureBlock, Text, data_uri
+from results.report.page import Text
+from results.report.study_figure import Drawn, StudyFigure
 from results.schema import ComparisonRecord, Level, factor_columns, metric_name, metric_title
 from results.statistics.notes import lacks_replicates
 from results.tables.hours import hours_text
 from study.analysis.tables import read_forecasts
+from study.report.cases import predict_cases, select_extremes
 from study.report.cost import pathway_groups
 from study.report.facts import Chain, Facts
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from matplotlib.figure import Figure
 
 MAX_PAIRS = 20
 
 
 @dataclass(kw_only=True, eq=False)
 class Drawer:
-    """Draws figures from the tables and the store; with `folder` each is also saved there in `format`."""
+    """Draws figures from the tables and the store."""
 
     facts: Facts
     comparisons: "pa.Table"
     results: "pa.Table"
     level: Level
     log: bool = False
-    folder: Path | None = None
-    format: str = "svg"
-    drawn: "dict[str, Figure]" = field(default_factory=dict)
-    """The figures so far, by name."""
+    baselines: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Factors that the baseline sets, by name of the family of comparisons."""
 
     @cached_property
     def best(self) -> ComparisonRecord | None:
@@ -74,13 +73,18 @@ class Drawer:
         stage = self.facts.stages.get(chain.stages[-1])
         return stage is not None and stage.seconds is not None
 
+    @property
+    def colour_factor(self) -> str:
+        """Return the factor whose values have colours: the pathway if there are several, else the first that varies."""
+        return "pathway" if "pathway" in self.factors else self.factors[0]
+
     @cached_property
     def focus(self) -> list[ComparisonRecord]:
-        """Return the best cell and the cells that differ from it in the pathway only, best first."""
+        """Return the best cell and the cells that differ from it in the factor of the colours only, best first."""
         best = self.best
         if best is None:
             return []
-        fixed = [name for name in (*self.factors, self.level) if name != "pathway"]
+        fixed = [name for name in (*self.factors, self.level) if name != self.colour_factor]
         candidates = [
             record
             for record in one_per_cell(select_records(self.comparisons))
@@ -93,22 +97,12 @@ class Drawer:
 
     @cached_property
     def colours(self) -> dict[str, int]:
-        """Return the index of the colour of each arm, the same for a pathway in every figure."""
-        pathways = list(dict.fromkeys(record["pathway"] for record in select_records(self.comparisons)))
-        return {arm_name(cell, self.factors): pathways.index(cell["pathway"]) for cell in self.focus}
+        """Return the index of the colour of each arm, the same in every figure."""
+        factor = self.colour_factor
+        values = list(dict.fromkeys(record[factor] for record in select_records(self.comparisons)))
+        return {arm_name(cell, self.factors): values.index(cell[factor]) for cell in self.focus}
 
-    def keep(self, name: str, figure: "Figure") -> None:
-        """Add a figure to those drawn, and save it if there is a folder."""
-        self.drawn[name] = figure
-        if self.folder is not None:
-            figures.save(figure, self.folder / f"{name}.{self.format}")
-
-    def figure_block(self, name: str, figure: "Figure", *, alt: str, caption: str, wide: bool = False) -> FigureBlock:
-        """Return a figure for the page, and save it if there is a folder."""
-        self.keep(name, figure)
-        return FigureBlock(data=data_uri(figures.svg(figure)), alt=alt, caption=caption, wide=wide)
-
-    def curves(self) -> Iterator[Block]:
+    def curves(self) -> Iterator[Drawn]:
         """Yield the learning curves of mean IoU and Dice."""
         for metric in ("mean_iou", "dice"):
             records = one_per_cell(select_records(self.comparisons, metric=metric))
@@ -121,7 +115,8 @@ class Drawer:
                 images, mean = best["labelled_images"], format_number(best["mean"])
                 alt += f" The highest is {arm_name(best, self.factors)} with {images} images: {mean}."
             caption = (
-                f"{metric_title(metric)} on the test images by number of labelled images; bars are 95 % intervals."
+                f"{metric_title(metric)} on the test images by number of labelled images: means with 95 % intervals, "
+                "and a small point for each replicate."
             )
             agreement = agreements(self._agreement_rows, metric=metric)
             caption = " ".join([caption, *(pair.sentence(metric) for pair in agreement)])
@@ -129,9 +124,10 @@ class Drawer:
             if any(record["mean"] is not None for record in forecasts):
                 caption += f" {EXTRAPOLATED}"
             figure = figures.curves(
-                self.comparisons, metric=metric, log=self.log, agreements=agreement, forecasts=forecasts
-            )
-            yield self.figure_block(f"learning_curve_{metric}", figure, alt=alt, caption=caption, wide=True)
+                self.comparisons, metric=metric, log=self.log, agreements=agreement, forecasts=forecasts,
+                results=self.results,
+            )  # fmt: skip
+            yield StudyFigure(name=f"learning_curve_{metric}", figure=figure, alt=alt, caption=caption)
 
     def forecast_records(self, metric: str = "mean_iou") -> list[dict[str, Any]]:
         """Return the forecasts of a metric pooled over test images."""
@@ -141,7 +137,7 @@ class Drawer:
     def _forecasts(self) -> "pa.Table | None":
         return read_forecasts(self.facts.store.study(self.facts.name))
 
-    def curves_over_hours(self) -> Iterator[Block]:
+    def curves_over_hours(self) -> Iterator[Drawn]:
         """Yield the learning curve of mean IoU over hours of annotation, where these are known."""
         records = one_per_cell(select_records(self.comparisons))
         drawn = [record for record in records if record["mean"] is not None and (record["annotation_hours"] or 0) > 0]
@@ -154,10 +150,10 @@ class Drawer:
         )
         caption = (
             f"{metric_title('mean_iou')} on the test images by hours of annotation, those of pretraining included; "
-            "bars are 95 % intervals."
+            "means with 95 % intervals, and a small point for each replicate."
         )
-        figure = figures.curves(self.comparisons, log=self.log, over="annotation_hours")
-        yield self.figure_block("learning_curve_hours", figure, alt=alt, caption=caption, wide=True)
+        figure = figures.curves(self.comparisons, log=self.log, over="annotation_hours", results=self.results)
+        yield StudyFigure(name="learning_curve_hours", figure=figure, alt=alt, caption=caption)
 
     @cached_property
     def _agreement_rows(self) -> list[dict[str, Any]]:
@@ -167,7 +163,7 @@ class Drawer:
         rows: list[dict[str, Any]] = self.results.filter(pc.starts_with(pc.field("split"), AGREEMENT)).to_pylist()
         return rows
 
-    def classes(self) -> Iterator[Block]:
+    def classes(self) -> Iterator[Drawn]:
         """Yield the bar chart of Dice by class for the cells in focus."""
         arms: dict[str, dict[str, figures.Interval]] = {}
         by_cell: dict[tuple[Any, ...], list[ComparisonRecord]] = {}
@@ -190,27 +186,16 @@ class Drawer:
             f"Dice of each class with {self.focus[0]['labelled_images']} labelled images; lines are 95 % intervals."
         )
         figure = figures.class_bars(arms, label=metric_title("dice"), colour_indices=self.colours)
-        yield self.figure_block(
-            "classes", figure, alt=f"Bar chart of Dice by class. {description}.", caption=caption, wide=True
+        yield StudyFigure(
+            name="classes", figure=figure, alt=f"Bar chart of Dice by class. {description}.", caption=caption
         )
 
     def _cell_key(self, record: ComparisonRecord) -> tuple[Any, ...]:
         return tuple(record[name] for name in (*self.factors, self.level))
 
-    def graph(self) -> Iterator[Block]:
-        """Yield the pathways as one graph."""
-        groups = pathway_groups(self.facts)
-        if not groups:
-            yield Text(text="No stage is planned or finished yet.")
-            return
-        yield self.figure_block("pathways", figures.pathway_graph(groups), **graph_description(groups), wide=True)
-
-    def pairs(self, baselines: Mapping[str, Mapping[str, str]]) -> Iterator[Block]:
-        """Yield the paired differences.
-
-        Args:
-            baselines: Factors that the baseline sets, by name of the family of comparisons.
-        """
+    def pairs(self) -> Iterator[Drawn]:
+        """Yield the paired differences."""
+        baselines = self.baselines
         tested = [
             r for r in select_records(self.comparisons) if r["difference"] is not None and r["baseline"] in baselines
         ]
@@ -233,7 +218,7 @@ class Drawer:
             f"Difference in mean IoU to the baseline ({'; '.join(baselines)}), one point per fold and seed.{selection}"
         )
         figure = figures.paired_differences(rows, label="Difference in mean IoU to the baseline (positive: better)")
-        yield self.figure_block("differences", figure, alt=f"Dot chart. {description}.", caption=caption, wide=True)
+        yield StudyFigure(name="differences", figure=figure, alt=f"Dot chart. {description}.", caption=caption)
 
     def _values(self) -> Mapping[tuple[Any, ...], Mapping[tuple[int, int], float]]:
         values: dict[tuple[Any, ...], dict[tuple[int, int], float]] = {}
@@ -255,22 +240,49 @@ class Drawer:
         arm, baseline = values.get(self._arm_key(record), {}), values.get(self._arm_key({**record, **rule}), {})
         return [(key[1], arm[key] - baseline[key]) for key in sorted(arm.keys() & baseline.keys())]
 
-    def more_figures(self) -> Iterator[Block]:
-        """Yield reliability diagram, ROC curves, confusion matrix and training curves."""
+    def more_figures(self) -> Iterator[Drawn]:
+        """Yield ROC curves, reliability diagram, confusion matrix and training curves."""
         from study.report.pixel_figures import pixel_figures, training_figure
 
         yield from pixel_figures(self)
         yield from training_figure(self)
 
+    def cases(self, cache: Path) -> Iterator[Drawn]:
+        """Yield the worst, median and best test image of the best cell, or why they are not shown."""
+        chains = self.chains(self.best) if self.best else []
+        images = select_extremes(self.facts, chains) if chains else []
+        if not images:
+            return
+        try:
+            cases, classes = predict_cases(self.facts, images, cache)
+        except (ValueError, OSError, RuntimeError) as error:
+            yield Text(text=f"Test images are not shown: {error}.")
+            return
+        figure = figures.outline_cases(cases, classes)
+        scores = "; ".join(f"{name} {image.image}: Dice {image.dice:.3f}" for name, image in images)
+        shown = ", ".join(classes[index] for index in figures.shown_classes(cases, classes))
+        yield StudyFigure(
+            name="cases",
+            figure=figure,
+            alt=f"Test images with the outlines of truth and prediction of {shown}. {scores}.",
+            caption="Worst, median and best test image of the best cell, before post-processing, at the resolution "
+            f"that was scored: {shown}. Check before sharing.",
+        )
 
-def graph_description(groups: Sequence[figures.Group]) -> dict[str, str]:
-    """Return the alternative text and the caption of the pathway graph."""
+
+def pathway_figure(facts: Facts) -> Iterator[Drawn]:
+    """Yield the pathways as one graph."""
+    groups = pathway_groups(facts)
+    if not groups:
+        yield Text(text="No stage is planned or finished yet.")
+        return
     description = "; ".join(_group_text(group, groups) for group in groups)
     caption = (
         "Stages from left to right; the name of a pathway follows its last stage. Orange boxes with a thick edge are "
         "shared by several pathways. A box names what a stage has of the previous one: its weights, or pseudo-labels."
     )
-    return {"alt": f"Graph of the pathways. {description}.", "caption": caption}
+    alt = f"Graph of the pathways. {description}."
+    yield StudyFigure(name="pathways", figure=figures.pathway_graph(groups), alt=alt, caption=caption)
 
 
 def _group_text(group: figures.Group, groups: Sequence[figures.Group]) -> str:

@@ -11,8 +11,8 @@ from results import figures
 from results.metrics.background import BACKGROUND
 from results.metrics.formulas import Confidence, Counts, FloatArray, auc, ece
 from results.metrics.thresholds import COARSE, coarsened
-from results.report.answers import arm_name
-from results.report.page import Block
+from results.report.answers import arm_name, class_records
+from results.report.study_figure import StudyFigure
 from results.schema import metric_name
 from study.report.facts import Chain, Facts
 
@@ -36,8 +36,8 @@ def scores_file(facts: Facts, chain: Chain) -> str | None:
     return keys[0] if len(keys) == 1 else None
 
 
-def pixel_figures(drawer: "Drawer") -> Iterator[Block]:
-    """Yield reliability diagram, ROC curves and confusion matrix."""
+def pixel_figures(drawer: "Drawer") -> Iterator[StudyFigure]:
+    """Yield ROC curves, reliability diagram and confusion matrix."""
     import pyarrow.parquet as pq
 
     bins: dict[str, Confidence] = {}
@@ -55,46 +55,58 @@ def pixel_figures(drawer: "Drawer") -> Iterator[Block]:
             classes.setdefault(name, {})[arm] = histograms
         if confusion is None and (counts := _confusion_counts(images)) is not None:
             confusion = (arm, counts, [BACKGROUND, *_foreground(scores)])
-    if bins:
-        yield _reliability(drawer, bins)
     if classes:
         yield _roc(drawer, classes)
+    if bins:
+        yield _reliability(drawer, bins)
     if confusion is not None and len(confusion[1]) == len(confusion[2]):
         yield _confusion_figure(drawer, *confusion)
 
 
-def _reliability(drawer: "Drawer", bins: Mapping[str, Confidence]) -> Block:
+def _reliability(drawer: "Drawer", bins: Mapping[str, Confidence]) -> StudyFigure:
     errors = ", ".join(f"{arm} {float(ece(confidence)[0]):.3f}" for arm, confidence in bins.items())
     caption = (
-        "Observed accuracy by confidence over all test pixels, with the expected calibration error (ECE). Below the "
-        "dotted line the network is overconfident."
+        "Reliability diagram: accuracy by confidence over all test pixels, with the expected calibration error (ECE). "
+        "Below the dotted line the network is overconfident."
     )
     alt = f"Reliability diagram. Expected calibration error: {errors}."
-    return drawer.figure_block(
-        "reliability", figures.reliability(bins, colour_indices=drawer.colours), alt=alt, caption=caption
-    )
+    figure = figures.reliability(bins, colour_indices=drawer.colours)
+    return StudyFigure(name="reliability", figure=figure, alt=alt, caption=caption)
 
 
-def _roc(drawer: "Drawer", classes: Mapping[str, Mapping[str, tuple[FloatArray, FloatArray]]]) -> Block:
+def _roc(drawer: "Drawer", classes: Mapping[str, Mapping[str, tuple[FloatArray, FloatArray]]]) -> StudyFigure:
     areas = "; ".join(
         f"{name}: " + ", ".join(f"{arm} {_area(*histograms):.3f}" for arm, histograms in arms.items())
         for name, arms in classes.items()
     )
-    caption = "ROC curves of pixels by class: sensitivity against false positive rate."
+    intervals = _areas_with_intervals(drawer)
+    caption = "ROC curves of pixels by class, over all runs"
+    caption += "; AUC: mean of the runs (95 % interval)." if intervals else ", with the area under the curve (AUC)."
     if any(len(positives) == THRESHOLD_STEPS for arms in classes.values() for positives, _ in arms.values()):
         caption += f" {COARSE}."
-    figure = figures.roc(classes, colour_indices=drawer.colours)
-    return drawer.figure_block(
-        "roc", figure, alt=f"ROC curves. Area under the curve, {areas}.", caption=caption, wide=True
-    )
+    figure = figures.roc(classes, colour_indices=drawer.colours, areas=intervals)
+    return StudyFigure(name="roc", figure=figure, alt=f"ROC curves. Area under the curve, {areas}.", caption=caption)
 
 
-def _confusion_figure(drawer: "Drawer", arm: str, counts: FloatArray, names: Sequence[str]) -> Block:
+def _areas_with_intervals(drawer: "Drawer") -> dict[str, dict[str, figures.Interval]]:
+    """Return the mean AUC of the replicates with its interval, by class and arm, where it is known."""
+    areas: dict[str, dict[str, figures.Interval]] = {}
+    keys = (*drawer.factors, drawer.level)
+    names = {tuple(cell[key] for key in keys): arm_name(cell, drawer.factors) for cell in drawer.focus}
+    for record in class_records(drawer.comparisons, "auc"):
+        arm = names.get(tuple(record[key] for key in keys))
+        if arm is not None and record["mean"] is not None:
+            interval = figures.Interval(record["mean"], record["ci_low"], record["ci_high"])
+            areas.setdefault(record["class"], {})[arm] = interval
+    return areas
+
+
+def _confusion_figure(drawer: "Drawer", arm: str, counts: FloatArray, names: Sequence[str]) -> StudyFigure:
     recall = np.diag(counts) / np.maximum(counts.sum(axis=1), 1)
     recalls = ", ".join(f"{name} {value:.0%}" for name, value in zip(names, recall, strict=True))
     caption = f"Confusion matrix of {arm}: predicted classes of the pixels of each true class; each row sums to 100 %."
     figure = figures.confusion(counts.astype(np.int64), names)
-    return drawer.figure_block("confusion", figure, alt=f"Confusion matrix. Recall: {recalls}.", caption=caption)
+    return StudyFigure(name="confusion", figure=figure, alt=f"Confusion matrix. Recall: {recalls}.", caption=caption)
 
 
 def _test_rows(table: "pa.Table") -> "pa.Table":
@@ -148,7 +160,7 @@ def _confusion_counts(images: "Sequence[pa.Table]") -> FloatArray | None:
     return flat.reshape(math.isqrt(len(flat)), -1)
 
 
-def training_figure(drawer: "Drawer") -> Iterator[Block]:
+def training_figure(drawer: "Drawer") -> Iterator[StudyFigure]:
     """Yield the training curves of the best cell's chain."""
     import pyarrow.parquet as pq
 
@@ -174,9 +186,7 @@ def training_figure(drawer: "Drawer") -> Iterator[Block]:
         caption = f"Training curves of the stages of the best cell ({name}); a thin line is one run."
         ends = ", ".join(f"{stage}: {len(part)} runs" for stage, part in runs.items())
         figure = figures.training_curves(runs, scores)
-        yield drawer.figure_block(
-            "training", figure, alt=f"Training curves. {ends}.", caption=caption, wide=len(runs) > 1
-        )
+        yield StudyFigure(name="training", figure=figure, alt=f"Training curves. {ends}.", caption=caption)
 
 
 def _parent_name(facts: Facts, digest: str) -> str:

@@ -2,20 +2,22 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
+
+from optuna.trial import TrialState
 
 from results.report.page import (
     Block,
     Collapsible,
-    FigureBlock,
     Grid,
     GridCell,
     Items,
     Text,
-    data_uri,
     number_columns,
     text_columns,
 )
+from results.report.study_figure import StudyFigure
 from results.schema import metric_name
 from study.config.schema import StudySpec
 from study.config.search import MINIMISED, Search
@@ -23,12 +25,12 @@ from study.errors import ConfigError
 from study.monitoring.units import count, duration, percent
 from study.planning.arms import FIXED_FACTORS, text_of
 from study.planning.checks.search_checks import settings_text
-from study.search.plots import plot_path
+from study.search.plots import file_stem, search_figures, searches_of
 from study.search.table import TrialRow, best_row, search_rows, values_text
 from study.store.atomic import AlteredFileError
 
 MAX_SEARCHES = 12
-"""Maximum number of searches with figures on the page; the storage has the figures of all searches."""
+"""Maximum number of searches with figures on the page; `study figures` and the storage have those of all."""
 FIGURE_CAPTIONS = {
     "history": "Value of each trial in order, and the best value so far.",
     "importance": "Importance of each setting for a trial to be among the best (PED-ANOVA).",
@@ -57,10 +59,8 @@ def search_blocks(folder: Path, spec: StudySpec, search: Search) -> Iterator[Blo
     if reasons:
         items = [f"{times:,} times: {reason}" for reason, times in reasons.most_common()]
         yield Collapsible(title=f"Why {sum(reasons.values()):,} trials failed", blocks=[Items(items=items)])
-    for name, trials in list(by_search.items())[:MAX_SEARCHES]:
-        figures = list(_figures(folder, name, trials))
-        if figures:
-            yield Collapsible(title=f"History and importance: {name}", blocks=figures)
+    for name, drawn in islice(figures_of_searches(folder), MAX_SEARCHES):
+        yield Collapsible(title=f"History and importance: {name}", blocks=[figure.block() for figure in drawn])
 
 
 def _method_text(search: Search) -> str:
@@ -128,10 +128,18 @@ def _best(by_search: Mapping[str, Sequence[TrialRow]], factors: Sequence[str], m
     return Grid(caption="Best settings of each arm, with which it is compared.", columns=columns, rows=rows)
 
 
-def _figures(folder: Path, name: str, rows: Sequence[TrialRow]) -> Iterator[Block]:
-    complete = sum(row["state"] == "complete" for row in rows)
-    for kind, caption in FIGURE_CAPTIONS.items():
-        file = plot_path(folder / "search", name, kind)
-        if file.is_file():
-            alt = f"{caption} {complete:,} complete trials of {name}."
-            yield FigureBlock(data=data_uri(file.read_bytes()), alt=alt, caption=f"{name}: {caption}")
+def figures_of_searches(folder: Path) -> Iterator[tuple[str, list[StudyFigure]]]:
+    """Yield the name and the figures of each search with enough complete trials. Raises `AlteredFileError`."""
+    for name, study, metrics in searches_of(folder):
+        complete = sum(trial.state == TrialState.COMPLETE for trial in study.get_trials(deepcopy=False))
+        drawn = [
+            StudyFigure(
+                name=f"search_{file_stem(name)}_{kind}",
+                figure=figure,
+                alt=f"{FIGURE_CAPTIONS[kind]} {complete:,} complete trials of {name}.",
+                caption=f"{name}: {FIGURE_CAPTIONS[kind]}",
+            )
+            for kind, figure in search_figures(study, metrics).items()
+        ]
+        if drawn:
+            yield name, drawn

@@ -86,6 +86,14 @@ def test_the_sizes_of_the_drawn_images_are_reported(opened: tuple[Source, Index]
     assert draw_contact(*opened, [0, 1], tmp_path / "new" / "sheet.png") == [(64, 48), (64, 48)]
 
 
+def test_a_contact_sheet_leaves_no_settings_of_matplotlib_behind(opened: tuple[Source, Index], tmp_path: Path) -> None:
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    draw_contact(*opened, [0], tmp_path / "sheet.png")
+    assert dict(mpl.rcParams) == before
+
+
 def test_any_class_name_is_drawn_without_messages_on_stderr(tmp_path: Path) -> None:
     root = tmp_path / "data"
     for number in range(3):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from results import schema
-from results.figures import learning_curve
+from results.figures import curves, learning_curve
 
 
 def compared(*, pathways: int = 3, backbones: int = 1, weights: int = 1, **changes: object) -> pa.Table:
@@ -64,8 +64,8 @@ def test_every_backbone_has_a_panel_and_every_pathway_a_colour(tmp_path: Path) -
 def test_a_further_factor_has_its_own_lines_where_it_varies(
     tmp_path: Path,
 ) -> None:
-    assert "<!-- weights1 -->" in svg(compared(weights=2), tmp_path)
-    assert "<!-- weights0 -->" not in svg(compared(weights=1), tmp_path)
+    assert "<!-- Initial weights: weights1 -->" in svg(compared(weights=2), tmp_path)
+    assert "weights0 -->" not in svg(compared(weights=1), tmp_path)
 
 
 def test_arms_beyond_the_number_of_colours_are_drawn(tmp_path: Path) -> None:
@@ -106,9 +106,36 @@ def test_a_metric_without_any_defined_value_is_refused(tmp_path: Path) -> None:
         ({"split": "test_thresholded"}, "Mean IoU (pooled over test images, at the class thresholds)"),
     ],
 )
-def test_axis_labels_are_words(changes: dict[str, str], label: str, tmp_path: Path) -> None:
-    path = tmp_path / "curve.svg"
+def test_axis_labels_are_words(changes: dict[str, str], label: str) -> None:
     selection = {name.replace("class", "class_"): value for name, value in changes.items()}
-    learning_curve(compared(**changes), path=path, **selection)  # type: ignore[arg-type]
-    assert f"<!-- {label} -->" in path.read_text()
-    assert "<!-- Labelled images -->" in path.read_text()
+    (axes,) = curves(compared(**changes), **selection).axes  # type: ignore[arg-type]
+    assert " ".join(axes.get_ylabel().split()) == label  # long labels are broken into lines
+    assert axes.get_xlabel() == "Labelled training images"
+
+
+def replicates(comparisons: pa.Table) -> pa.Table:
+    """Two replicates of each cell, 0.05 below and above its mean."""
+    rows = [
+        {**{name: record[name] for name in schema.results().names if name in record}, "updates": 1, "seed": 0,
+         "fold": fold, "value": record["mean"] + offset, "images": 4, "digest": "d", "scoring": ""}
+        for record in comparisons.to_pylist()
+        for fold, offset in enumerate((-0.05, 0.05))
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema.results())
+
+
+def test_every_replicate_is_a_point_beside_its_mean() -> None:
+    comparisons = compared(pathways=2)
+    figure = curves(comparisons, results=replicates(comparisons))
+    points = [line for line in figure.axes[0].lines if line.get_marker() == "."]
+    for line, shift in zip(points, (0.0, 0.02), strict=True):
+        means = [0.3 + 0.01 * size + shift for size in (8, 16, 32)]
+        assert list(line.get_ydata()) == pytest.approx([mean + offset for mean in means for offset in (-0.05, 0.05)])
+        assert list(line.get_xdata()) == pytest.approx([8, 8, 16, 16, 32, 32], abs=1.0)
+        assert len(set(line.get_xdata())) == 6
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["One replicate"]
+
+
+def test_ticks_are_numbers_of_images_on_a_logarithmic_axis_too() -> None:
+    axes = curves(compared(), log=True).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["32", "16", "8"]

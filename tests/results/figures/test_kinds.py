@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from results import figures
-from results.figures import Group, History, Interval, OutlinedCase, Pairs
+from results.figures import Group, History, Interval, OutlinedCase, Pairs, TrialValues
 from results.metrics.formulas import Confidence
 
 BARS = {"none": {"lung": Interval(0.6, 0.5, 0.7)}, "two_step": {"lung": Interval(0.8, None, None)}}
@@ -21,6 +21,11 @@ NAMES = ["background", "lung"]
 SQUARE = np.zeros((1, 8, 8), dtype=bool)
 SQUARE[0, 2:6, 2:] = True
 CASE = OutlinedCase(title="worst", pixels=np.zeros((8, 8), np.uint8), truth=SQUARE, predicted=~SQUARE)
+TRIALS = [
+    TrialValues(number=0, values=[0.5, 0.2], settings={"lr": 1e-3, "optimizer": "adam"}),
+    TrialValues(number=1, values=[0.4, 0.3], settings={"lr": 1e-1, "optimizer": "sgd"}),
+    TrialValues(number=3, values=[0.6, 0.4], settings={"lr": 1e-2, "optimizer": "sgd", "momentum": 0.9}),
+]
 PAIRS = Pairs(label="two_step, 8 images", differences=[0.1, 0.2], seeds=[0, 1], p=0.02)
 
 ALL: dict[str, tuple[Callable[[], Figure], list[str]]] = {
@@ -31,7 +36,14 @@ ALL: dict[str, tuple[Callable[[], Figure], list[str]]] = {
     "training": (lambda: figures.training_curves({"a": [RUN]}, {"a": "mean IoU"}), ["Validation mean IoU", "Epoch"]),
     "pairs": (lambda: figures.paired_differences([PAIRS], label="x"), ["two_step, 8 images", "0.02", "Adjusted p"]),
     "pathways": (lambda: figures.pathway_graph([ROOT, LEAF]), ["classify", "transfers: encoder", "one_step"]),
-    "cases": (lambda: figures.outline_cases([CASE], ["lung"]), ["worst", "lung", "Ground truth", "Prediction"]),
+    "cases": (lambda: figures.outline_cases([CASE], ["lung"]), ["worst", "lung", "Ground truth", "False positive"]),
+    "history": (lambda: figures.search_history(TRIALS, label="Dice", maximised=True), ["Trial", "Dice", "Best so far"]),
+    "importance": (lambda: figures.setting_importance({"lr": 0.7, "loss": 0.3}), ["lr", "0.70", "0.30"]),
+    "parallel": (lambda: figures.parallel_settings(TRIALS, label="Dice"), ["Dice", "lr", "0.001", "adam", "sgd"]),
+    "front": (
+        lambda: figures.pareto_front(TRIALS, labels=["Dice", "loss"], maximised=[True, False]),
+        ["Dice", "loss", "Pareto-optimal trial"],
+    ),
 }  # fmt: skip
 
 
@@ -48,13 +60,13 @@ def test_outlines_fit_images_that_are_not_square(shape: tuple[int, int]) -> None
     mask = np.zeros((1, *shape), dtype=bool)
     mask[0, 2:5, 3:5] = True
     case = OutlinedCase(title="a", pixels=np.zeros(shape, np.uint8), truth=mask, predicted=mask)
-    upper, lower = figures.outline_cases([case], ["lung"]).axes
-    assert lower.get_xlim() == (-0.5, shape[1] - 0.5)
-    assert lower.get_ylim() == (shape[0] - 0.5, -0.5)
-    points = np.concatenate([path.vertices for line in lower.collections for path in line.get_paths()])
+    first, second = figures.outline_cases([case], ["lung"]).axes
+    assert second.get_xlim() == (-0.5, shape[1] - 0.5)
+    assert second.get_ylim() == (shape[0] - 0.5, -0.5)
+    points = np.concatenate([path.vertices for line in second.collections for path in line.get_paths()])
     assert points.min(axis=0).tolist() == [2.5, 1.5]  # halfway between the pixels
     assert points.max(axis=0).tolist() == [4.5, 4.5]
-    assert upper.get_xlim() == lower.get_xlim()
+    assert first.get_xlim() == second.get_xlim()
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -78,6 +90,8 @@ REFUSED: dict[str, Callable[[], Figure]] = {
     "comparisons are none": lambda: figures.paired_differences([], label="x"),
     "groups are none": lambda: figures.pathway_graph([]),
     "cases are none": lambda: figures.outline_cases([], []),
+    "trials are none": lambda: figures.search_history([], label="Dice", maximised=True),
+    "settings are none": lambda: figures.setting_importance({}),
 }
 
 
@@ -129,3 +143,71 @@ def test_points_below_the_lowest_confidence_are_within_the_axes() -> None:
     bins = Confidence(count=np.array([[10.0, 10]]), total=np.array([[6.0, 9]]), correct=np.array([[2.0, 9]]))
     axes = figures.reliability({"none": bins}).axes[0]
     assert axes.get_ylim()[0] < 0.2
+
+
+def test_the_area_has_the_interval_that_is_given() -> None:
+    areas = {"lung": {"none": Interval(0.913, 0.876, 0.95)}}
+    text = figures.svg(figures.roc({"lung": {"none": SPLIT}}, areas=areas))
+    assert "<!-- AUC 0.91 (0.88\N{EN DASH}0.95) -->" in text
+
+
+def test_pixels_are_shaded_as_true_positive_false_positive_and_false_negative() -> None:
+    from matplotlib.colors import to_rgba
+
+    from results.figures.cases import AGREEMENT, PREDICTION, SHADE, TRUTH
+
+    truth, predicted = np.array([[[True, True, False, False]]]), np.array([[[True, False, True, False]]])
+    case = OutlinedCase(title="a", pixels=np.zeros((1, 4), np.uint8), truth=truth, predicted=predicted)
+    second = figures.outline_cases([case], ["lung"]).axes[1]
+    shading = np.asarray(second.get_images()[1].get_array())
+    expected = [to_rgba(AGREEMENT, SHADE), to_rgba(TRUTH, SHADE), to_rgba(PREDICTION, SHADE), (0, 0, 0, 0)]
+    assert np.allclose(shading[0], expected)
+
+
+def test_cases_are_drawn_pixel_by_pixel() -> None:
+    images = [image for axes in figures.outline_cases([CASE], ["lung"]).axes for image in axes.get_images()]
+    assert {image.get_interpolation() for image in images} == {"none"}
+    assert {axes.get_aspect() for axes in figures.outline_cases([CASE], ["lung"]).axes} == {1.0}
+
+
+def test_of_many_classes_those_with_most_pixels_have_rows() -> None:
+    masks = np.zeros((6, 8, 8), dtype=bool)
+    for k, size in enumerate((1, 5, 2, 7, 3, 6)):
+        masks[k, :size] = True
+    case = OutlinedCase(title="a", pixels=np.zeros((8, 8), np.uint8), truth=masks, predicted=masks)
+    assert figures.shown_classes([case], list("abcdef")) == [1, 3, 4, 5]
+    assert len(figures.outline_cases([case], list("abcdef")).axes) == 5
+
+
+def test_the_best_value_so_far_of_a_search_never_gets_worse() -> None:
+    maximised, minimised = (figures.search_history(TRIALS, label="x", maximised=up).axes[0] for up in (True, False))
+    assert list(maximised.lines[1].get_ydata()) == [0.5, 0.5, 0.6]
+    assert list(minimised.lines[1].get_ydata()) == [0.5, 0.4, 0.4]
+
+
+def test_trials_that_another_one_dominates_are_not_pareto_optimal() -> None:
+    axes = figures.pareto_front(TRIALS, labels=["Dice", "loss"], maximised=[True, False]).axes[0]
+    dominated, optimal = (line.get_xydata().tolist() for line in axes.lines)
+    assert (dominated, optimal) == ([[0.4, 0.3]], [[0.5, 0.2], [0.6, 0.4]])
+
+
+def test_numbers_of_a_logarithmic_setting_are_evenly_spaced() -> None:
+    axes = figures.parallel_settings(TRIALS, label="Dice", logarithmic=["lr"]).axes[0]
+    heights = sorted(line.get_ydata()[1] for line in axes.lines[: len(TRIALS)])
+    assert np.allclose(heights, [0.0, 0.5, 1.0])
+
+
+def test_settings_that_some_trials_do_not_have_are_left_out() -> None:
+    assert "momentum" not in figures.svg(figures.parallel_settings(TRIALS[::-1], label="Dice"))
+
+
+@pytest.mark.parametrize(("width", "columns"), [(60.0, 3), (180.0, 5)])
+def test_classes_are_beside_their_image_where_there_is_room(width: float, columns: int) -> None:
+    masks = np.ones((4, 8, 8), dtype=bool)
+    cases = [
+        OutlinedCase(title=str(n), pixels=np.zeros((8, 8), np.uint8), truth=masks, predicted=masks) for n in range(3)
+    ]
+    with figures.figure_style(figures.FigureStyle(font=7.0, line=1.0, width=width)):
+        place = figures.outline_cases(cases, list("abcd")).axes[0].get_subplotspec()
+    assert place is not None
+    assert place.get_gridspec().ncols == columns

@@ -1,6 +1,9 @@
 """The page: complete, escaped, accessible, self-contained."""
 
 import base64
+import re
+
+import pytest
 
 from results.report.page import (
     Code,
@@ -15,6 +18,7 @@ from results.report.page import (
     Text,
     data_uri,
     render,
+    text_columns,
 )
 from tests.support.page import Page, problems
 
@@ -105,3 +109,41 @@ def test_without_scripts_a_table_shows_every_row_and_no_buttons() -> None:
 def test_a_figure_is_embedded() -> None:
     assert base64.b64decode(data_uri("<svg/>").partition(",")[2]) == b"<svg/>"
     assert data_uri(b"\x89PNG").startswith("data:image/png;base64,")
+
+
+def contrast(first: str, second: str) -> float:
+    """The contrast ratio of two colours after WCAG 2.1."""
+    luminances = []
+    for colour in (first, second):
+        digits = colour.lstrip("#")
+        digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
+        channels = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        luminances.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    high, low = max(luminances), min(luminances)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_has_the_contrast_that_wcag_asks_for(scheme: int) -> None:
+    style = page().all("style")[0].text
+    blocks = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
+    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]+)", blocks[scheme]))
+    backgrounds = [colours[name] for name in ("page", "wash", "answer", "missing")]
+    for name in ("ink", "faint", "link"):
+        assert min(contrast(colours[name], behind) for behind in backgrounds) >= 4.5, name
+    for name in ("accent", "edge"):  # of outlines and edges
+        assert min(contrast(colours[name], behind) for behind in backgrounds) >= 3.0, name
+
+
+def test_narrow_tables_and_figures_share_rows_and_wide_ones_do_not() -> None:
+    def grid(text: str) -> Grid:
+        columns = text_columns("setting", "distribution", "values")
+        return Grid(caption="c", columns=columns, rows=[[GridCell(text)] * 3])
+
+    blocks = [
+        grid("0.5"), grid("0.805 (0.353 to 0.920)"), FigureBlock(data="data:image/png;base64,", alt="a", caption="c"),
+        FigureBlock(data="data:image/png;base64,", alt="a", caption="c", wide=True),
+    ]  # fmt: skip
+    shares = [e for e in page(*blocks).elements if e.attributes.get("class") == "shares"]
+    assert [element.tag for element in shares] == ["div", "figure"]

@@ -2,14 +2,15 @@
 
 import json
 import shutil
-import subprocess
 import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from matplotlib.colors import to_hex
 
 from study.analysis.tables import write_outcome
 from study.cli.main import main
@@ -17,17 +18,18 @@ from study.config.document import with_paths
 from study.config.schema import Checkpoint
 from study.planning.graph import Plan
 from study.report.facts import facts_of, facts_without_plan, read_results
+from study.report.study_figures import study_figures
 from study.store.atomic import write_json
 from study.store.paths import COMPARISONS, DRIVER, FAILURES, PLAN, SPEC, TESTS
 from study.store.store import WEIGHTS, Store
 from study.training.job import RuntimeContext, stage_job
 from study.training.loader import WorkerContext
 from study.training.train_stage import run_stage
+from tests.support.browser import CHROMIUM, evaluated
 from tests.support.page import Page, problems
 from tests.support.tiny import planned, tiny
 
 DOCUMENT = tiny({"stages.classify.epochs": 1, "stages.segment.steps": 4, "compare.labelled_fraction": [0.5, 1.0]})
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -287,11 +289,22 @@ def test_an_unknown_study_and_an_unwritable_path_are_refused(
     assert "unknown study 'tyni'" in capsys.readouterr().err
 
 
-PRESS = """<script>
+def test_an_arm_has_the_same_colour_in_every_figure(trained: Path, cache: Path) -> None:
+    drawn = study_figures(trained, "tiny", cache=cache, images=False)
+    names = {text.get_text(): to_hex(text.get_color()) for text in drawn["learning_curve_mean_iou"].axes[0].texts}
+    assert names.keys() == {"none", "one_step"}
+    bars = {patch.get_label(): to_hex(patch.get_facecolor()) for patch in drawn["classes"].legends[0].get_patches()}
+    lines = {line.get_label(): to_hex(line.get_color()) for line in drawn["roc"].legends[0].get_lines()}
+    assert bars.items() <= names.items()
+    assert {name: colour for name, colour in lines.items() if name != "Chance"}.items() <= names.items()
+    assert len(bars) == 2
+
+
+PRESS = """
 const table = document.querySelector("table.sorts.filters"), heads = [...table.tHead.rows[0].cells];
 const column = heads.findIndex((head) => head.textContent.includes("mean IoU"));
 const values = () => [...table.tBodies[0].rows].map((row) => Number(row.cells[column].dataset.value));
-const state = {before: values(), press: []};
+Object.assign(state, {before: values(), press: []});
 for (let i = 0; i < 2; i++) {
   heads[column].querySelector("button").click();
   state.press.push([heads[column].getAttribute("aria-sort"), values()]);
@@ -300,48 +313,64 @@ const input = document.querySelector(".filter input");
 input.value = "one_step"; input.dispatchEvent(new Event("input"));
 state.shown = [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => row.cells[0].textContent.trim());
 state.status = document.querySelector("[role=status]").textContent;
-state.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
 const resources = performance.getEntriesByType("resource").map((entry) => entry.name);
 state.requests = resources.filter((name) => !name.startsWith("data:"));
 state.broken = [...document.images].filter((image) => !image.naturalWidth).length;
-document.body.insertAdjacentHTML("beforeend", `<pre id="state">${JSON.stringify(state)}</pre>`);
-</script></body>"""
+"""
+LAYOUT = """
+document.querySelectorAll("details").forEach((details) => { details.open = true; });
+state.width = window.innerWidth;
+state.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+const beyond = (element) => element.getBoundingClientRect().right > window.innerWidth + 0.5;
+const scrolls = (element) => element.closest(".scroll, pre, .skip") !== null;
+state.beyond = [...document.querySelectorAll("body *")].filter((e) => beyond(e) && !scrolls(e)).length;
+const boxes = [...document.querySelectorAll("#curve figure")].map((figure) => figure.getBoundingClientRect());
+state.curves = boxes.map((box) => [Math.round(box.left), Math.round(box.top)]);
+state.main = document.querySelector("main").getBoundingClientRect().width;
+"""
 
 
 @pytest.fixture(scope="module")
-def browse(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], tuple[dict[str, object], str]]:
-    """Open the page in a browser of the given width and press its buttons; return the page state and the console."""
+def browse(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], tuple[dict[str, Any], str]]:
+    """Open the page in a browser at a width and run a script; return its state and the console."""
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine")
     folder = tmp_path_factory.mktemp("browser")
-    pressed = folder / "page.html"
-    pressed.write_text(file.read_text().replace("</body>", PRESS))
-
-    def open_page(width: int) -> tuple[dict[str, object], str]:
-        options = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--enable-logging=stderr",
-            "--virtual-time-budget=20000",
-        ]
-        words = [CHROMIUM, *options, f"--user-data-dir={folder}/{width}", f"--window-size={width},900", "--dump-dom"]
-        done = subprocess.run([*words, pressed.as_uri()], capture_output=True, text=True, timeout=120, check=True)
-        state = Page(done.stdout).text("state")
-        return json.loads(state), "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
-
-    return open_page
+    return lambda script, width: evaluated(file.read_text(), script, width=width, folder=folder)
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize("width", [1280, 390])
 def test_in_a_browser_the_page_sorts_filters_and_makes_no_requests(
-    width: int, browse: Callable[[int], tuple[dict[str, object], str]]
+    width: int, browse: Callable[[str, int], tuple[dict[str, Any], str]]
 ) -> None:
-    state, console = browse(width)
+    state, console = browse(PRESS, width)
     assert console == ""
     values = state["before"]
-    assert isinstance(values, list)
     assert state["press"] == [["ascending", sorted(values)], ["descending", sorted(values, reverse=True)]]
     assert state["shown"] == ["one_step", "one_step"]
     assert state["status"] == "2 of 4 rows"
-    assert (state["requests"], state["broken"], state["overflow"]) == ([], 0, 0)
+    assert (state["requests"], state["broken"]) == ([], 0)
+
+
+@pytest.mark.browser
+def test_a_desktop_has_figures_beside_each_other_over_its_whole_width(
+    browse: Callable[[str, int], tuple[dict[str, Any], str]],
+) -> None:
+    state, _ = browse(LAYOUT, 1280)
+    assert (state["width"], state["overflow"], state["beyond"]) == (1280, 0, 0)
+    assert state["main"] > 0.9 * 1280
+    (left, top), (right, other_top) = state["curves"][:2]
+    assert top == other_top
+    assert right - left > 500
+
+
+@pytest.mark.browser
+def test_a_phone_scrolls_only_within_tables_and_figures(
+    browse: Callable[[str, int], tuple[dict[str, Any], str]],
+) -> None:
+    state, _ = browse(LAYOUT, 390)
+    assert (state["width"], state["overflow"], state["beyond"]) == (390, 0, 0)
+    (left, top), (other_left, below) = state["curves"][:2]
+    assert left == other_left
+    assert below > top

@@ -17,10 +17,7 @@ def grids(study: Finished) -> list[Grid]:
     facts: Facts = facts_of(study.plan, study.store)
     folder = study.store.study("tiny")
     comparisons, results = (pq.read_table(folder / name) for name in (COMPARISONS, RESULTS))
-    drawer = Drawer(
-        facts=facts, comparisons=comparisons, results=results, level="labelled_fraction", log=False, folder=None,
-        format="svg",
-    )  # fmt: skip
+    drawer = Drawer(facts=facts, comparisons=comparisons, results=results, level="labelled_fraction")
     best = best_cell(select_records(comparisons))
     assert best is not None
     blocks = postprocessing_blocks(facts, comparisons, best, drawer.chains(best))
