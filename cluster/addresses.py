@@ -1,5 +1,6 @@
 """Addresses of clusters: HOST:PORT of a head, or the URL of its dashboard."""
 
+import os
 import re
 import socket
 from contextlib import suppress
@@ -8,6 +9,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 CONNECT_SECONDS = 5.0
+ALLOWED_HEADS = "allowed: auto, or HOST:PORT of a running Ray head; leave --address out to use this machine alone"
 MAX_LENGTH, MAX_SHOWN = 300, 80
 """Maximum characters of an address, and of an invalid address in an error message."""
 
@@ -49,6 +51,32 @@ def parse_address(address: str) -> Endpoint:
     if parts.query or parts.fragment:
         raise ValueError(f"is {quoted_address(address.partition('?')[0].partition('#')[0])} and more behind it")
     return Endpoint(scheme=parts.scheme, host=host, port=port, path=parts.path.rstrip("/"))
+
+
+def head_address(address: str) -> tuple[str, Endpoint | None]:
+    """Return the address of a head to join and its endpoint; "auto" without `RAY_ADDRESS` has no endpoint.
+
+    Raises:
+        ConnectionError: With the reason and a remedy, which never contain a password.
+    """
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", address)  # where Ray looks first
+    if address == "auto":
+        return address, None
+    try:
+        head = parse_address(address)
+    except ValueError as error:
+        raise ConnectionError(f"{error}; {ALLOWED_HEADS}") from error
+    if head.scheme == "ray":
+        raise ConnectionError(
+            f"{address} is for clients outside of a cluster, whose driver would run here; allowed: HOST:PORT of "
+            "the head, on one of its nodes; from elsewhere use `study submit`"
+        )
+    if head.scheme in {"http", "https"}:
+        raise ConnectionError(f"{address} is a dashboard; {ALLOWED_HEADS}; through a dashboard use `study submit`")
+    if head.scheme or head.path or head.port is None:
+        raise ConnectionError(f"is {quoted_address(address)}; {ALLOWED_HEADS}")
+    return address, head
 
 
 def quoted_address(address: str) -> str:

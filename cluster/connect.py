@@ -1,19 +1,16 @@
 """Starting or joining a Ray cluster."""
 
 import logging
-import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import ray
 
-from cluster.addresses import connection_problem, parse_address, quoted_address
+from cluster.addresses import connection_problem, head_address
 from cluster.local_cluster import LocalCluster
 from cluster.signals import stoppable
 from cluster.tokens import protect_token_file
-
-ALLOWED = "allowed: auto, or HOST:PORT of a running Ray head; leave --address out to use this machine alone"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +49,7 @@ def connected(cluster: str | LocalCluster) -> Iterator[Capacity]:
 
 @contextmanager
 def _joined(address: str) -> Iterator[None]:
-    address = _checked_address(address)
+    address = _reachable_address(address)
     protect_token_file()
     try:
         ray.init(address=address, logging_level=logging.CRITICAL, log_to_driver=False)
@@ -67,29 +64,13 @@ def _joined(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _checked_address(address: str) -> str:
+def _reachable_address(address: str) -> str:
     """Return the address of a reachable head, or "auto".
 
     Raises `ConnectionError` at once, where `ray.init` would retry for minutes.
     """
-    if address == "auto":
-        address = os.environ.get("RAY_ADDRESS", address)  # where Ray looks first
-    if address == "auto":
-        return address
-    try:
-        head = parse_address(address)
-    except ValueError as error:
-        raise ConnectionError(f"{error}; {ALLOWED}") from error
-    if head.scheme == "ray":
-        raise ConnectionError(
-            f"{address} is for clients outside of a cluster, whose driver would run here; allowed: HOST:PORT of "
-            "the head, on one of its nodes; from elsewhere use `study submit`"
-        )
-    if head.scheme in {"http", "https"}:
-        raise ConnectionError(f"{address} is a dashboard; {ALLOWED}; through a dashboard use `study submit`")
-    if head.scheme or head.path or head.port is None:
-        raise ConnectionError(f"is {quoted_address(address)}; {ALLOWED}")
-    problem = connection_problem(head.host, head.port)
+    address, head = head_address(address)
+    problem = connection_problem(head.host, head.port) if head is not None and head.port is not None else None
     if problem:
         raise ConnectionError(
             f"nothing answers at {address} ({problem}); allowed: HOST:PORT of a running Ray head; "

@@ -3,7 +3,7 @@
 `study export` copies this file as `predict.py` beside the network, so it imports nothing else:
 
     model = load(".")
-    prediction = model.predict(image)
+    prediction = model.predict(read("image.png"))
 
 Only contrast equalisation (`prepare: {equalise: ...}`) and preprocessing of colour images also need OpenCV.
 """
@@ -213,6 +213,30 @@ def load(path: str | Path) -> ExportedModel:
     known = network.state_dict()
     network.load_state_dict({**known, **{name: value for name, value in tensors.items() if name in known}})
     return ExportedModel(network, settings)
+
+
+def read(path: str | Path) -> Image:
+    """Return an image file as the network was trained on it, uint8 (H, W) or (H, W, 3), by Pillow.
+
+    Palettes are expanded, alpha is dropped, and grey of more than 8 bits is scaled from its finite range. Files of
+    volumes, other numbers of channels and DICOM are not read.
+    """
+    pillow = importlib.import_module("PIL.Image")
+    with pillow.open(path) as image:
+        if not image.mode.startswith("I") and any("16" in str(tile[-1]) for tile in getattr(image, "tile", ())):
+            raise ValueError(f"{path} has 16 bits for each of several channels; allowed: 8 bits; convert it")
+        if image.mode not in ("L", "RGB", "F") and not image.mode.startswith("I"):
+            values = np.asarray(image.convert("L" if image.mode in ("1", "LA", "La") else "RGB"))
+        else:
+            values = np.asarray(image)
+    if values.dtype == np.uint8:
+        return values
+    valid, values = np.isfinite(values), values.astype(np.float64)
+    if not valid.any():
+        return np.zeros(values.shape, np.uint8)
+    low, high = values[valid].min(), values[valid].max()
+    scaled = (np.where(valid, values, low) - low) / max(high - low, 1e-12)
+    return np.asarray(np.rint(scaled * 255), np.uint8)
 
 
 def _value(text: str) -> Any:  # noqa: ANN401 - whatever the header holds

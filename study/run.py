@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cluster.addresses import head_address
 from cluster.local_cluster import LocalCluster
 from cluster.scheduling.stage_queue import StageQueue
 from study.analysis.tables import best_stages, write_outcome
@@ -62,6 +63,8 @@ def run_study(
     Raises:
         ConfigError: the study file or its data are invalid, or the cluster cannot be used.
     """
+    if address is not None:
+        _check_address(address, file)
     with LocalCluster(preload=preloaded_module(document)) as local:
         # Ray starts while the data are indexed for the first time: training needs it next.
         def meanwhile() -> None:
@@ -81,7 +84,19 @@ def run_study(
             try:
                 return run.until_undamaged()
             except ConnectionError as error:
-                raise ConfigError([Problem(path="--address", message=str(error))], file) from error
+                raise _address_error(error, file) from error
+
+
+def _check_address(address: str, file: str) -> None:
+    """Raise `ConfigError` if an address is not that of a head, before the data are read."""
+    try:
+        head_address(address)
+    except ConnectionError as error:
+        raise _address_error(error, file) from error
+
+
+def _address_error(error: ConnectionError, file: str) -> ConfigError:
+    return ConfigError([Problem(path="--address", message=str(error))], file)
 
 
 @dataclass(frozen=True, kw_only=True)

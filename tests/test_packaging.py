@@ -199,9 +199,14 @@ def test_a_wheel_contains_the_packages_and_their_tables_only(wheel: Path) -> Non
         for name in PACKAGES
         for path in (ROOT / name).rglob("*")
         if path.is_file()
-        and (path.suffix in {".py", ".yaml", ".json", ".html", ".css", ".js"} or path.parent.name == "launch")
+        and (
+            path.name == "py.typed"
+            or path.suffix in {".py", ".yaml", ".json", ".html", ".css", ".js"}
+            or path.parent.name == "launch"
+        )
     }
     assert inside == expected
+    assert {f"{name}/py.typed" for name in PACKAGES} <= inside
 
 
 def test_the_lock_pins_every_dependency_exactly() -> None:

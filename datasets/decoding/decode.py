@@ -44,6 +44,8 @@ NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors of a disk without room for temporary files."""
 CHANNEL: Final = re.compile(r"(.+)_(\d{4})")
 """Names of files with one channel of an image, as nnU-Net writes them."""
+STORED_MODES: Final = frozenset({"L", "RGB", "F", "I", "I;16", "I;16B", "I;16L", "I;16N"})
+"""Modes of Pillow's images whose arrays are grey or RGB; others have palettes, alpha or other colours."""
 BROKEN = (
     OSError,
     ValueError,
@@ -321,24 +323,43 @@ def _bands_image(bands: StoredValues, no_data: float) -> Pixels:
     return np.stack([_scaled(bands[..., number], no_data=no_data) for number in range(bands.shape[2])], axis=2)
 
 
-def pixels_of(values: StoredValues, name: str) -> Pixels:
-    """Return an array as `decode` returns an image file with these values; 8 bits are returned as they are.
+def pixels_of(image: object, name: str) -> Pixels:
+    """Return an image in memory as `decode` returns a file with these values; 8 bits are copied as they are.
 
     Args:
-        values: (height, width) grey, (height, width, 3) RGB or (height, width, channels).
-        name: The array, for messages.
+        image: (height, width) grey, (height, width, 3) RGB or (height, width, channels): an array, an image of Pillow,
+            or another object that numpy converts, such as a tensor on the CPU.
+        name: The image, for messages.
 
     Raises:
-        DataError: It has another shape, or no numbers.
+        DataError: It is no array, has another shape, or no numbers.
     """
+    values = _array_of(image, name)
     if values.ndim not in (2, 3) or values.size == 0:
         allowed = "allowed: (height, width) or (height, width, channels) with at least one pixel"
         raise DataError(f"{name} has the shape {values.shape}; {allowed}; transpose or index it")
     if values.dtype.kind not in "buif":
         raise DataError(f"{name} has the type {values.dtype}; allowed: whole numbers or floats; convert it")
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[..., 0]
     if values.dtype == np.uint8:
-        return np.ascontiguousarray(values)
+        return np.array(values, order="C")
     return _bands_image(values, float("nan")) if channels_of(values) not in (1, 3) else _scaled(values)
+
+
+def _array_of(image: object, name: str) -> StoredValues:
+    import PIL.Image
+
+    if isinstance(image, PIL.Image.Image) and image.mode not in STORED_MODES:
+        image = image.convert("L" if image.mode in {"1", "LA", "La"} else "RGB")
+    if hasattr(image, "__array__") or hasattr(image, "__array_interface__"):
+        try:
+            return np.asarray(image)
+        except (TypeError, ValueError, RuntimeError) as error:  # such as tensors on a GPU
+            reason = f"cannot be converted to an array ({str(error).splitlines()[0]})"
+    else:
+        reason = f"is a {type(image).__name__}"
+    raise DataError(f"{name} {reason}; allowed: arrays of numpy, images of Pillow, tensors on the CPU; convert it")
 
 
 def _scaled(values: StoredValues, *, no_data: float = float("nan"), white_is_zero: bool = False) -> Pixels:

@@ -3,6 +3,7 @@
 import os
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +96,12 @@ def archived_names(path: Path) -> list[str] | None:
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read ({error}); allowed: a complete archive; download it again") from error
     return None
+
+
+def endings_of(paths: Sequence[str], count: int = 3) -> str:
+    """Return the most frequent suffixes of files with their numbers: `.ppm: 36, .txt: 1`."""
+    endings = Counter(Path(path).suffix.lower() or "without suffix" for path in paths)
+    return ", ".join(f"{ending}: {number:,}" for ending, number in endings.most_common(count))
 
 
 def stems(paths: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,16 +47,23 @@ def special_layout(files: Files, named: str = "") -> Proposal | None:
             return _polygons(files, tool)
         if tool:
             raise _not_read(files.root / path, tool)
-    for path in [named] if named else files.named(".xml")[:MAX_TRIED]:
-        start = read_bytes(files.root / path)[:65536]
-        if b"<annotations>" in start and b"<image " in start:
-            return _polygons(files, "CVAT", path)
-        if named:
-            raise DataError(
-                f"{files.root / path} is no file that is recognised; allowed: a folder, an archive or a COCO file; "
-                "name the folder of the images"
-            )
+    tables = [named] if named else files.named(".xml")[:MAX_TRIED]
+    exports = [path for path in tables if _is_cvat(files.root / path)]
+    if exports:
+        proposal = _polygons(files, "CVAT", exports[0])
+        unread = [f"{', '.join(exports[1:])}: one XML file of CVAT is read"] if exports[1:] else []
+        return replace(proposal, unknown=[*unread, *proposal.unknown])
+    if named:
+        raise DataError(
+            f"{files.root / named} is no file that is recognised; allowed: a folder, an archive or a COCO file; "
+            "name the folder of the images"
+        )
     return None
+
+
+def _is_cvat(path: Path) -> bool:
+    start = read_bytes(path)[:65536]
+    return b"<annotations>" in start and b"<image " in start
 
 
 def _load(path: Path) -> Any:  # noqa: ANN401 - any JSON value

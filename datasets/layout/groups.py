@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Final
 
 from datasets.decoding.decode import VOLUME_SUFFIXES, stem_of, suffix_of
+from datasets.errors import DataError
 from datasets.layout.files import Files, spread
 from datasets.layout.values import looks_like_masks, sample_masks
 from datasets.layout.words import (
     MASK_WORD,
-    NO_MASKS,
     PART_WORD,
     PREFIX,
     SUFFIX,
     common_end,
     common_start,
+    is_left_out,
     is_mask_folder,
 )
 from datasets.sources.folder.patterns import Pattern
@@ -28,8 +29,10 @@ MAX_KNOWN: Final = 8
 """Maximum number of sibling folders whose files are looked at to tell images and masks apart."""
 LOOKED_AT: Final = 3
 """Number of files of a group that are looked at."""
-MODALITY: Final = re.compile(r"[_ -][A-Za-z]+\d?[A-Za-z]*")
-"""What follows the name of a case, such as `_t1ce`; longer numbers count the images of the case."""
+MAX_GROUPS: Final = 64
+"""Maximum number of groups that are compared."""
+RESERVED: Final = frozenset("{}*")
+"""Characters that have a meaning in patterns."""
 MIN_SHARE: Final = 0.2
 """Minimum share of the files of a folder that an unknown ending of names must have."""
 
@@ -44,7 +47,8 @@ class Group:
         suffix: Text after it.
         paths: The files.
         fixed: The file name, if folders have the names instead.
-        is_mask: Whether these are masks.
+        is_mask: Whether these are masks, by names and values.
+        is_named_mask: Whether these are masks by their names.
     """
 
     folder: str
@@ -53,6 +57,7 @@ class Group:
     paths: tuple[str, ...]
     fixed: str = ""
     is_mask: bool = False
+    is_named_mask: bool = False
 
     @cached_property
     def ending(self) -> str:
@@ -83,24 +88,38 @@ class Group:
         variants = [
             replace(self, prefix=self.prefix + before, suffix=after + self.suffix)
             for before, after in dict.fromkeys(texts)
-            if (before or after) and not set("{}*").intersection(before + after)
+            if (before or after) and not RESERVED.intersection(before + after)
         ]
         return [self, *variants]
 
 
-def find_groups(files: Files) -> list[Group]:
-    """Return the groups of the images and masks of a data set, largest first."""
-    paths = [path for path in files.images if not NO_MASKS.intersection(part.lower() for part in path.split("/")[:-1])]
+def find_groups(files: Files, *, cases: bool = True) -> list[Group]:
+    """Return the groups of the images and masks of a data set, largest first.
+
+    Args:
+        files: The files; those of predictions, overlays and the like are in no group.
+        cases: Whether folders that are alike may stand for cases or classes; otherwise each folder is of its own kind.
+
+    Raises:
+        DataError: There are too many groups, or a folder whose name no pattern can have.
+    """
+    paths = [path for path in files.images if not is_left_out(path)] or files.images
     by_folder: dict[str, list[str]] = defaultdict(list)
-    templates = _templates(files.root, paths)
+    templates = _templates(files.root, paths, cases=cases)
     for path in paths:
         by_folder[templates[path.rpartition("/")[0]]].append(path)
     groups = [group for folder, members in by_folder.items() for group in _by_name(folder, members)]
-    known = [replace(group, is_mask=_is_mask(files.root, group)) for group in groups]
+    if len(groups) > MAX_GROUPS:
+        examples = ", ".join(group.paths[0] for group in groups[:3])
+        raise DataError(
+            f"{files.root} has {len(groups):,} kinds of files by folders and endings of names ({examples}, ...); "
+            f"allowed: at most {MAX_GROUPS}; name a folder inside with the images and masks of one data set"
+        )
+    known = [_with_kind(files.root, group) for group in groups]
     return sorted(known, key=lambda group: -len(group.paths))
 
 
-def _templates(root: Path, paths: Sequence[str]) -> Mapping[str, str]:
+def _templates(root: Path, paths: Sequence[str], *, cases: bool) -> Mapping[str, str]:
     """Return the pattern of each folder: parts, and folders that stand for cases or classes, become placeholders."""
     folders = sorted({path.rpartition("/")[0] for path in paths})
     examples: dict[str, str] = {}
@@ -115,16 +134,22 @@ def _templates(root: Path, paths: Sequence[str]) -> Mapping[str, str]:
         parent, _, name = folder.rpartition("/")
         if is_mask_folder(name) is None and not (several and PART_WORD.search(name)):
             children[parent].add(name)
-    variable = {parent: _are_cases(root, parent, names, examples) for parent, names in children.items()}
+    variable = {parent: cases and _are_cases(root, parent, names, examples) for parent, names in children.items()}
     result = {}
     for folder in folders:
         parts_of: list[str] = []
         segments = folder.split("/") if folder else []
         for number, name in enumerate(segments):
             parent = "/".join(segments[:number])
+            is_case = name in children.get(parent, ()) and variable[parent]
+            if not is_case and RESERVED.intersection(name):
+                raise DataError(
+                    f"{root / parent / name} has one of the characters {{ }} * in its name, which have a meaning in "
+                    "patterns of paths; allowed: folder names without them; rename the folder"
+                )
             if several and PART_WORD.search(name) and "{part}" not in "/".join(parts_of):
                 parts_of.append(PART_WORD.sub("{part}", name, count=1))
-            elif name in children.get(parent, ()) and variable[parent]:
+            elif is_case:
                 if ANY not in parts_of:
                     parts_of.append(ANY)
                 elif parts_of[-1] != ANY:
@@ -153,7 +178,7 @@ def _by_name(folder: str, paths: Sequence[str]) -> list[Group]:
     fixed = _fixed_names(folder, paths)
     if fixed is not None:
         return fixed
-    affixes = {path: _affix(path, folder) for path in paths}
+    affixes = _affixes(folder, paths)
     counts = Counter(affixes.values())
     least = 2 if len(paths) > 3 else 1
     affixes = {path: affix if counts[affix] >= least else ("", "") for path, affix in affixes.items()}
@@ -164,7 +189,7 @@ def _by_name(folder: str, paths: Sequence[str]) -> list[Group]:
         by_affix[affix].append(path)
     groups = []
     for (prefix, suffix), members in by_affix.items():
-        names = {path[: len(path) - len(suffix_of(path))] for path in members}
+        names = set(map(_whole, members))
         endings = {suffix_of(path) for path in members} if len(names) < len(members) else {""}
         for ending in sorted(endings):
             chosen = tuple(path for path in members if not ending or suffix_of(path) == ending)
@@ -178,8 +203,10 @@ def _fixed_names(folder: str, paths: Sequence[str]) -> list[Group] | None:
         return None
     folders = {path.rpartition("/")[0] for path in paths}
     counts = Counter(stem_of(path) for path in paths)
+    are_counted = len(counts) > 1 and len({re.sub(r"\d+", "", stem) for stem in counts}) == 1
     is_fixed = (
         len(folders) > 1
+        and not are_counted
         and len(counts) <= MAX_KNOWN
         and all(re.search("[A-Za-z]", stem) and 5 * count >= 4 * len(folders) for stem, count in counts.items())
     )
@@ -195,11 +222,41 @@ def _fixed_names(folder: str, paths: Sequence[str]) -> list[Group] | None:
     ]
 
 
+def _affixes(folder: str, paths: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return the texts before and after the name in each file name.
+
+    Names that continue the name of their folder belong to images of the case, as in `p1/p1_7.png`, unless masks lack
+    what follows: then it tells apart the files of the case, as in `p1/p1_flair.png` beside `p1/p1_seg.png`.
+    """
+    affixes = {path: _affix(path, folder) for path in paths}
+    if not folder.endswith(f"{ANY}/"):
+        return affixes
+    plain = {_whole(path) for path, (_, suffix) in affixes.items() if not suffix}
+    cores = [_whole(path).removesuffix(suffix) for path, (_, suffix) in affixes.items() if suffix]
+    if not cores or 2 * sum(core in plain for core in cores) >= len(cores):
+        return affixes
+    rests = {path: _after_case(path) for path in paths}
+    counts, folders = Counter(rests.values()), {path.rpartition("/")[0] for path in paths}
+    return {
+        path: ("", rest) if rest and 2 * counts[rest] >= len(folders) else affixes[path] for path, rest in rests.items()
+    }
+
+
+def _after_case(path: str) -> str:
+    """Return what follows the name of the folder in a file name, "" if nothing does."""
+    stem, case = stem_of(path), path.rpartition("/")[0].rpartition("/")[2]
+    rest = stem.removeprefix(case)
+    return rest if rest not in ("", stem) and not rest[0].isalnum() and not RESERVED.intersection(rest) else ""
+
+
+def _whole(path: str) -> str:
+    """Return a path without the suffix of the file."""
+    return path[: len(path) - len(suffix_of(path))]
+
+
 def _affix(path: str, folder: str) -> tuple[str, str]:
     """Return known words before and after the name in a file name."""
-    stem, case = stem_of(path), path.rpartition("/")[0].rpartition("/")[2]
-    if folder.endswith(f"{ANY}/") and stem.startswith(case) and MODALITY.fullmatch(stem[len(case) :]):
-        return "", stem[len(case) :]
+    stem = stem_of(path)
     before, after = PREFIX.search(stem), SUFFIX.search(stem)
     prefix = before[1] if before else ""
     part = PART_WORD.search(stem)
@@ -211,27 +268,28 @@ def _affix(path: str, folder: str) -> tuple[str, str]:
 
 def _continued(plain: set[str], affixes: Mapping[str, tuple[str, str]], count: int) -> dict[str, tuple[str, str]]:
     """Return the ends of names that continue the name of another file in the folder: `1_x.png` beside `1.png`."""
-    stems = {path[: len(path) - len(suffix_of(path))] for path in plain}
+    stems = set(map(_whole, plain))
     found: dict[str, tuple[str, str]] = {}
     for path in plain:
-        whole = path[: len(path) - len(suffix_of(path))]
+        whole = _whole(path)
         cuts = [at for at in range(len(whole) - 1, whole.rfind("/") + 1, -1) if not whole[at].isalnum()]
         cut = next((at for at in cuts if whole[:at] in stems), None)
-        if cut is not None:
+        if cut is not None and not RESERVED.intersection(whole[cut:]):
             found[path] = (affixes[path][0], whole[cut:])
     counts = Counter(suffix for _, suffix in found.values())
     return {path: affix for path, affix in found.items() if counts[affix[1]] >= max(2, MIN_SHARE * count)}
 
 
-def _is_mask(root: Path, group: Group) -> bool:
-    """Return whether a group has masks, by the words in names and the values in a few files."""
+def _with_kind(root: Path, group: Group) -> Group:
+    """Return the group with whether it has masks, by the words in names and the values in a few files."""
     by_name = MASK_WORD.fullmatch(group.suffix.strip("_ .-")) or MASK_WORD.fullmatch(group.prefix.strip("_ .-"))
     by_name = by_name or MASK_WORD.fullmatch(group.fixed)
     folders = [is_mask_folder(name.replace("{part}", "")) for name in group.folder.split("/")[:-1]]
     by_folder = next((known for known in reversed(folders) if known is not None), None)
+    is_named = bool(by_name or by_folder)
     if by_name is None and by_folder is False:
-        return False
+        return group
     paths = spread(group.paths, LOOKED_AT)
-    if all(suffix_of(path) in VOLUME_SUFFIXES for path in paths):
-        return bool(by_name or by_folder)
-    return looks_like_masks(sample_masks(root, paths, LOOKED_AT))
+    are_volumes = all(suffix_of(path) in VOLUME_SUFFIXES for path in paths)
+    is_mask = is_named if are_volumes else looks_like_masks(sample_masks(root, paths, LOOKED_AT))
+    return replace(group, is_mask=is_mask, is_named_mask=is_named)

@@ -19,7 +19,11 @@ SIDES: Final = (
 """Regular expressions for images of both sides of a patient."""
 COUNTED: Final = r"^(.+?)[_-]\d{1,3}$"
 """Names of several images that are counted for each patient."""
-MIN_GROUPS: Final = 3
+MIN_GROUPS: Final = 8
+"""Minimum number of patients in names that are counted."""
+MAX_COUNTED: Final = 12
+"""Maximum number of counted images of a patient."""
+SHOWN: Final = 3
 PATIENTS_TO_CHECK: Final = (
     "whether several images are of one patient: each image counts as a patient. If so, set `patients`, or test "
     "patients are in the training data too"
@@ -42,7 +46,8 @@ def patient_pattern(names: Sequence[str]) -> tuple[str, str] | None:
             return pattern, f"names end with a side (left, right): {len(groups)} patients of {len(names)} images"
     groups = _groups(COUNTED, names)
     if groups is not None and len(groups) >= MIN_GROUPS and all(map(_is_counted, groups.values())):
-        return COUNTED, f"images of a name are counted: {len(groups)} patients of {len(names)} images"
+        shown = ", ".join(list(groups)[:SHOWN])
+        return COUNTED, f"images of a name are counted: {len(groups)} patients of {len(names)} images, such as {shown}"
     return None
 
 
@@ -60,4 +65,8 @@ def _groups(pattern: str, names: Sequence[str]) -> dict[str, list[str]] | None:
 def _is_counted(names: Sequence[str]) -> bool:
     """Whether the numbers at the end of names are 0, 1, ... or 1, 2, ..."""
     numbers = sorted(int(match[0]) for name in names if (match := re.search(r"\d+$", name)))
-    return numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    return (
+        len(numbers) <= MAX_COUNTED
+        and numbers[0] in (0, 1)
+        and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    )

@@ -2,14 +2,14 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from datasets.decoding.decode import suffix_of
 from datasets.decoding.text import read_lines
 from datasets.errors import DataError
-from datasets.layout.files import Files, archived_names, list_files, spread
+from datasets.layout.files import Files, archived_names, endings_of, list_files, spread
 from datasets.layout.formats import special_layout
 from datasets.layout.pairing import Pairing, pair
 from datasets.layout.patients import PATIENTS_TO_CHECK, patient_pattern
@@ -20,6 +20,9 @@ from datasets.layout.values import looks_like_masks, sample_masks, value_setting
 from datasets.layout.words import structure_of
 from datasets.sources.folder.images import ImageFile, named, path_names
 
+NNUNET: Final = "nnU-Net"
+MIN_MASKED: Final = 0.9
+"""Minimum share of images with a mask in folders beside a file of annotations that is then not read."""
 LOOKED_AT: Final = 8
 """Number of images without a mask that are looked at."""
 MAX_REMARKS: Final = 6
@@ -31,25 +34,27 @@ def recognise(place: Path) -> tuple[Path, Proposal]:
     """Return the root of a data set and its settings.
 
     Args:
-        place: A folder, an archive or a COCO file.
+        place: A folder, a COCO file or an XML file of CVAT.
 
     Raises:
-        DataError: There is no data set that can be read; the message says what there is, and the remedy.
+        DataError: There is no data set that can be read, or an archive; the message says what there is, and the
+            remedy.
     """
     if not place.exists():
-        raise DataError(f"{place} is not there; allowed: a folder, an archive or a COCO file; correct the path")
+        raise DataError(f"{place} is not there; allowed: a folder, or a file of COCO or CVAT; correct the path")
     if place.is_dir():
         files = list_files(place)
         if not files.images and not files.others:
             raise DataError(f"{place} has no files; allowed: a folder with images and masks; name another one")
         if not files.images:
             raise DataError(
-                f"{place} has {len(files.others):,} files, and no image; allowed: PNG, JPEG, TIFF, BMP, GIF, WebP, "
-                f"DICOM or NIfTI files{_archive_hint(files)}; name the folder of the images"
+                f"{place} has {len(files.others):,} files, and no image ({endings_of(files.others)}); allowed: PNG, "
+                f"JPEG, TIFF, BMP, GIF, WebP, DICOM or NIfTI files{_archive_hint(files)}; name the folder of the "
+                "images, or convert them to PNG"
             )
         root = _inner(files)
         files = files if root == place else list_files(root)
-        return root, published_layout(files) or special_layout(files) or _folder(files)
+        return root, published_layout(files) or _by_files(files)
     names = archived_names(place)
     if names is not None:
         raise DataError(
@@ -71,7 +76,7 @@ def _of_file(place: Path) -> tuple[Path, Proposal]:
     )
     if proposal is None:
         raise DataError(
-            f"{place} is no file that is recognised; allowed: a folder, an archive or a COCO file; name the folder "
+            f"{place} is no file that is recognised; allowed: a folder, or a file of COCO or CVAT; name the folder "
             "of the images"
         )
     return root, proposal
@@ -92,9 +97,36 @@ def _inner(files: Files) -> Path:
     return files.root
 
 
-def _folder(files: Files) -> Proposal:
+def _by_files(files: Files) -> Proposal:
+    """Return the settings of a layout that a file describes, or of images and masks in folders.
+
+    Masks of nearly all images count more than a file of annotations beside them.
+    """
+    described: Proposal | DataError | None
+    try:
+        described = special_layout(files)
+    except DataError as error:
+        described = error
+    if described is None:
+        return _folder(files, pair(files))
+    if isinstance(described, DataError) or described.layout != NNUNET:
+        try:
+            pairing = pair(files)
+        except DataError:
+            pairing = None
+        if pairing is not None and pairing.paired >= MIN_MASKED * len(pairing.image_paths):
+            beside = files.named(".json", ".xml")
+            names = ", ".join(beside[:3]) + (f" and {len(beside) - 3:,} more" if len(beside) > 3 else "")
+            return _folder(
+                files, pairing, [f"annotations in {names}, which are not read: nearly all images have masks"]
+            )
+    if isinstance(described, DataError):
+        raise described
+    return described
+
+
+def _folder(files: Files, pairing: Pairing, remarks: Sequence[str] = ()) -> Proposal:
     """Return the settings of images and masks in folders."""
-    pairing = pair(files)
     classes = read_class_table(files)
     sample = sample_masks(files.root, pairing.mask_paths)
     if sample.faults and not sample.greys and not sample.colours:
@@ -111,7 +143,8 @@ def _folder(files: Files) -> Proposal:
     )
     settings: dict[str, object] = {"source": "folder", "images": pairing.images.text, **masks, **values.settings}
     assumed = [_pairs_text(pairing, len(images)), *values.assumed]
-    unknown, check = [*files.remarks[:MAX_REMARKS], *sample.faults, *values.unknown], [*values.check]
+    unknown = [*files.remarks[:MAX_REMARKS], *remarks, *sample.faults, *values.unknown]
+    check = [*pairing.check, *values.check]
     if len(pairing.masks) > 1:
         names = ", ".join(pairing.masks)
         assumed.append(f"masks of several annotators ({names}); those of {next(iter(pairing.masks))} are trained on")
@@ -179,6 +212,13 @@ def _add_patients(
         check.append("whether these are patients")
         return
     if all(suffix_of(path) == ".dcm" for path in files.images):
+        return
+    folders = sorted({folder for name in names.values() if (folder := name.rpartition("/")[0])})
+    if 1 < len(folders) < len(names):
+        check.append(
+            f"images lie in {len(folders)} folders ({', '.join(folders[:3])}{', ...' if len(folders) > 3 else ''}): if "
+            'these are patients, set `patients: "^(.+)/"`, or test patients are in the training data too'
+        )
         return
     check.append(PATIENTS_TO_CHECK)
 

@@ -18,6 +18,8 @@ from datasets.sources.folder.patterns import PARTS, Part
 CLASS_FILES: Final = frozenset(
     {"labelmap", "label_map", "classes", "class_names", "class_dict", "labels", "class_dict_seg"}
 )
+UNLABELLED_NAMES: Final = frozenset({"ignore", "void", "unlabeled", "unlabelled"})
+"""Names, in small letters, of values of pixels without a label."""
 MAX_BYTES: Final = 64 * 2**20
 """Maximum size of a table that is read."""
 PATIENT_COLUMN: Final = re.compile(
@@ -33,12 +35,25 @@ MIN_SHARE: Final = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class ClassTable:
-    """Names of classes that a file states, by id and by colour; `file` is its path."""
+    """Names of classes that a file states, by id and by colour.
+
+    Attributes:
+        file: Its path.
+        names: All classes.
+        by_id: Classes by id.
+        by_colour: Classes by colour, each the first one of its colour.
+        background: The colour that is named as the background.
+        unlabelled: Colours of pixels without a label.
+        check: What a user should check.
+    """
 
     file: str = ""
     names: tuple[str, ...] = ()
     by_id: Mapping[int, str] = field(default_factory=dict)
     by_colour: Mapping[tuple[int, int, int], str] = field(default_factory=dict)
+    background: tuple[int, int, int] | None = None
+    unlabelled: tuple[tuple[int, int, int], ...] = ()
+    check: tuple[str, ...] = ()
 
 
 def read_class_table(files: Files) -> ClassTable:
@@ -53,13 +68,37 @@ def read_class_table(files: Files) -> ClassTable:
         lines = [line for line in lines if line[0] != "#"]
         coloured = [match for match in map(_COLOUR.fullmatch, lines) if match]
         if coloured and len(coloured) >= len(lines) - 1:
-            colours = {(int(match[2]), int(match[3]), int(match[4])): match[1].strip() for match in coloured}
-            known = {colour: name for colour, name in colours.items() if _is_class(name)}
-            numbers = {number: name for number, name in enumerate(colours.values()) if _is_class(name)}
-            return ClassTable(file=path, names=tuple(known.values()), by_id=numbers, by_colour=known)
+            return _coloured_table(path, coloured)
         if lines and len(set(lines)) == len(lines) <= 254 and all("," not in line for line in lines):
             return _plain_table(path, lines)
     return ClassTable()
+
+
+def _coloured_table(path: str, lines: Sequence[re.Match[str]]) -> ClassTable:
+    """Return the classes of lines with a name and a colour; the number of a line may be an id."""
+    names = [match[1].strip() for match in lines]
+    colours = [(int(match[2]), int(match[3]), int(match[4])) for match in lines]
+    first: dict[tuple[int, int, int], str] = {}
+    for colour, name in zip(colours, names, strict=True):
+        first.setdefault(colour, name)
+    check = [f"whether the ids in masks without colours are the numbers of the lines of {path}, from 0"]
+    repeated = sorted({colour for colour in colours if colours.count(colour) > 1})
+    if repeated:
+        shared = ", ".join(str(list(colour)) for colour in repeated)
+        check.append(f"{path} has several names for the colours {shared}: the first ones are used")
+    return ClassTable(
+        file=path,
+        names=tuple(name for name in dict.fromkeys(names) if _is_class(name)),
+        by_id={number: name for number, name in enumerate(names) if _is_class(name)},
+        by_colour={colour: name for colour, name in first.items() if _is_class(name)},
+        background=next((colour for colour, name in first.items() if _word(name) in NO_CLASS - {"ignore"}), None),
+        unlabelled=tuple(sorted(colour for colour, name in first.items() if _word(name) in UNLABELLED_NAMES)),
+        check=tuple(check),
+    )
+
+
+def _word(name: str) -> str:
+    return name.strip("_").casefold()
 
 
 def _plain_table(path: str, lines: Sequence[str]) -> ClassTable:
@@ -74,7 +113,7 @@ def _plain_table(path: str, lines: Sequence[str]) -> ClassTable:
 
 
 def _is_class(name: str) -> bool:
-    return name.strip("_").casefold() not in {*NO_CLASS, *RESERVED, "void", "unlabeled", "unlabelled"}
+    return _word(name) not in {*NO_CLASS, *RESERVED, *UNLABELLED_NAMES}
 
 
 def _text(path: Path) -> str | None:

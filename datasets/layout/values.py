@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,8 +23,16 @@ MAX_COLOURS, MAX_IDS = 40, 40
 """Maximum numbers of colours and ids that may be classes."""
 NOISE: Final = 40
 """Distance from 0 and 255 of grey values that are soft edges or traces of compression."""
+CHROMA: Final = 100
+"""Range of the channels of a pixel above which it has a hue; compression of 0 and 255 changes the channels alike."""
 EDGE_SHARE: Final = 0.06
 """Maximum share of pixels further from 0 and 255 in a mask with soft edges."""
+MAX_LEVELS: Final = 8
+"""Maximum number of values between 0 and 255 that may be classes rather than soft edges."""
+VOID_SHARE: Final = 0.15
+"""Maximum share of the pixels of masks that hold 255 if it marks unlabelled pixels."""
+MODE_SHARE: Final = 0.5
+"""Share of the greys between 0 and 255 near one value that shows a further class in compressed masks."""
 UNNAMED: Final = "foreground"
 Colour = tuple[int, int, int]
 
@@ -129,23 +137,57 @@ def value_settings(sample: MaskSample, classes: ClassTable, structure: str, *, b
         return _colours(sample, classes)
     ids = sorted(set().union(*sample.greys)) if sample.greys else []
     foreground = [number for number in ids if number != 0]
-    if by_class and len(foreground) <= 1:
-        return Proposal(layout="", settings={}, assumed=[f"masks of each class hold 0 and {foreground or 'nothing'}"])
     if _has_soft_edges(foreground) and _is_bimodal(sample.greys) and not sample.palette:
         return Proposal(
             layout="", settings={"mask_threshold": 127},
             assumed=["masks have soft edges between 0 and 255: grey values above 127 are foreground"],
         )  # fmt: skip
-    if _are_objects(sample, foreground):
+    if by_class:
+        return _foreground_of_classes(sample, foreground)
+    if not _names_all(classes, foreground) and _are_objects(sample, foreground):
         return Proposal(
             layout="", settings={"mask_threshold": 0},
             assumed=[
                 f"masks number objects ({len(foreground)} different ids in {len(sample.greys)} masks), which are no "
                 "classes: every id above 0 is foreground of one class"
             ],
+            check=["whether ids number objects or are classes; for classes, remove mask_threshold and list them in "
+                   "mask_values"],
         )  # fmt: skip
     light = None if classes.names else _light_background(sample)
-    return light or _ids(foreground, classes, len(sample.greys), structure)
+    return light or _ids(sample, foreground, classes, structure)
+
+
+def _names_all(classes: ClassTable, foreground: Sequence[int]) -> bool:
+    """Whether a table names several classes, and all ids in masks except for 255."""
+    return len(classes.by_id) > 1 and {*foreground} - {IGNORE} <= classes.by_id.keys()
+
+
+def _foreground_of_classes(sample: MaskSample, foreground: Sequence[int]) -> Proposal:
+    """Return the keys for masks of one class each, of 0 and a value."""
+    if len(foreground) <= 1:
+        return Proposal(layout="", settings={}, assumed=[f"masks of each class hold 0 and {foreground or 'nothing'}"])
+    if any(len(values.keys() - {0}) > 1 for values in sample.greys):
+        listed = ", ".join(map(str, foreground[:8]))
+        raise DataError(
+            f"masks named after a class hold several values ({listed}); allowed: 0 and one other value; if these are "
+            "encodings of one truth, keep the files of one of them"
+        )
+    return Proposal(
+        layout="", settings={"mask_threshold": 0},
+        assumed=[f"masks of each class hold 0 and one of {', '.join(map(str, foreground[:8]))}, which is foreground"],
+    )  # fmt: skip
+
+
+def _is_void(sample: MaskSample, foreground: Sequence[int], classes: ClassTable) -> bool:
+    """Whether 255 marks unlabelled pixels: a small share beside the ids 1 to n in the same masks."""
+    *lower, last = foreground or [0]
+    holding = [values for values in sample.greys if IGNORE in values]
+    if last != IGNORE or IGNORE in classes.by_id or not lower or lower != list(range(1, len(lower) + 1)):
+        return False
+    beside = sum(len(values.keys() - {0, IGNORE}) > 0 for values in holding)
+    share = sum(values[IGNORE] for values in holding) / sum(sum(values.values()) for values in holding)
+    return 2 * beside > len(holding) and share <= VOID_SHARE
 
 
 def _light_background(sample: MaskSample) -> Proposal | None:
@@ -162,25 +204,68 @@ def _light_background(sample: MaskSample) -> Proposal | None:
     return Proposal(
         layout="", settings={"mask_values": entries}, unknown=["names of the classes"],
         assumed=[f"most pixels of masks hold {value}, which is taken for the background"],
-        check=[f"whether {value} is the background, and 0 a class"],
+        check=[f"whether {value} is the background, and {', '.join(map(str, numbers[:8]))} are classes"],
     )  # fmt: skip
 
 
 def _has_soft_edges(foreground: Sequence[int]) -> bool:
     """Whether values lie between dark greys and white, unlike ids without gaps."""
     numbers = [number for number in foreground if number != IGNORE]
-    return any(NOISE < number < IGNORE for number in numbers) and numbers != list(range(1, len(numbers) + 1))
+    is_counted = numbers == list(range(1, len(numbers) + 1))
+    return len(numbers) > MAX_LEVELS and any(number > NOISE for number in numbers) and not is_counted
 
 
-def _ids(foreground: Sequence[int], classes: ClassTable, masks: int, structure: str) -> Proposal:
+def _ids(sample: MaskSample, foreground: Sequence[int], classes: ClassTable, structure: str) -> Proposal:
     """Return the keys for masks of class ids."""
-    lower = [number for number in foreground if number != IGNORE]
-    is_counted = lower == list(range(1, len(lower) + 1))
-    void = len(foreground) > 1 and is_counted and foreground[-1] == IGNORE and IGNORE not in classes.by_id
+    if foreground == [1, IGNORE] and not classes.names and all(len(values.keys() - {0}) < 2 for values in sample.greys):
+        return Proposal(
+            layout="", settings={"mask_values": {structure or UNNAMED: foreground}},
+            assumed=["some masks hold 1 and others 255, which are foreground of one class"],
+            check=["whether 1 and 255, which no mask holds together, are one class"],
+        )  # fmt: skip
+    void = _is_void(sample, foreground, classes)
     numbers = [number for number in foreground if not (void and number == IGNORE)]
-    assumed = [f"{masks} masks that were read hold the ids {', '.join(map(str, [0, *foreground][:20]))}"]
+    proposal = _named_ids(sample, foreground, numbers, classes, structure)
+    return replace(proposal, check=[*proposal.check, *_doubts(sample, numbers, classes, void=void)])
+
+
+def _doubts(sample: MaskSample, numbers: Sequence[int], classes: ClassTable, *, void: bool) -> list[str]:
+    """Return what to check where ids may stand for something else."""
+    total = Counter[int]()
+    for values in sample.greys:
+        total.update(values)
+    value, count = max(total.items(), key=lambda entry: entry[1], default=(0, 0))
+    doubts = []
+    if numbers and not total[0]:
+        doubts.append(f"which id is the background: no mask that was read holds 0, {value} is most frequent")
+    elif value != 0 and 2 * count > total.total():
+        doubts.append(f"whether {value}, which most pixels hold, is the background")
+    if len(classes.by_id) > 1:
+        doubts += classes.check
+        if 0 in classes.by_id:
+            doubts.append(f"whether 0 is the class {classes.by_id[0]}, or the background")
     if void:
-        assumed.append("255 is beside other ids: its pixels count as unlabelled")
+        doubts.append("whether 255 marks unlabelled pixels")
+    elif IGNORE in numbers and len(numbers) > 1 and IGNORE not in classes.by_id:
+        share = total[IGNORE] / total.total()
+        doubts.append(f"whether 255 ({share:.0%} of all pixels) is a class, the background or unlabelled")
+    between = [number for number in numbers if NOISE < number < IGNORE]
+    if between and IGNORE in numbers and _is_bimodal(sample.greys):
+        doubts.append(
+            f"whether {', '.join(map(str, between[:8]))} are classes, or soft edges: then set `mask_threshold: 127`"
+        )
+    return doubts
+
+
+def _named_ids(
+    sample: MaskSample, foreground: Sequence[int], numbers: Sequence[int], classes: ClassTable, structure: str
+) -> Proposal:
+    """Return the keys for ids; those in `foreground` and not in `numbers` are unlabelled pixels."""
+    void = len(numbers) < len(foreground)
+    held = sorted(set().union(*sample.greys))
+    assumed = [f"{len(sample.greys)} masks that were read hold the ids {', '.join(map(str, held[:20]))}"]
+    if void:
+        assumed.append("255 is a small share beside other ids: its pixels count as unlabelled")
     if len(numbers) == 1 and not classes.names:
         classes = ClassTable(names=(structure or UNNAMED,))
     single = len(numbers) == 1 and len(classes.names) == 1
@@ -214,7 +299,12 @@ def _are_objects(sample: MaskSample, foreground: Sequence[int]) -> bool:
 
 def _lossy(sample: MaskSample) -> Proposal:
     greys = [*sample.greys, *(_brightest(values) for values in sample.colours)]
-    if not _is_bimodal(greys):
+    if any(map(_has_hues, sample.colours)):
+        raise DataError(
+            "masks are JPEG files in colours, which compression has changed; allowed: lossless masks, or JPEG files of "
+            "0 and 255; convert them to PNG with the colour or id of each class"
+        )
+    if not _is_bimodal(greys) or _has_mode_between(greys):
         raise DataError(
             "masks are JPEG files with more than two values, which compression has changed; allowed: lossless masks, "
             "or JPEG files of 0 and 255; convert them to PNG with the id of each class"
@@ -223,6 +313,25 @@ def _lossy(sample: MaskSample) -> Proposal:
         layout="", settings={"mask_threshold": 127},
         assumed=["masks are JPEG files of 0 and 255 with traces of compression: values above 127 are foreground"],
     )  # fmt: skip
+
+
+def _has_mode_between(masks: Sequence[Mapping[int, int]]) -> bool:
+    """Whether most greys between 0 and 255 are near one value, and are more than traces of compression."""
+    total = Counter[int]()
+    for values in masks:
+        total.update(values)
+    between = {value: count for value, count in total.items() if NOISE < value < 255 - NOISE}
+    windows = [
+        sum(between.get(value, 0) for value in range(centre - 10, centre + 11))
+        for centre in range(NOISE + 1, 255 - NOISE)
+    ]
+    return max(windows) >= max(MODE_SHARE * sum(between.values()), 0.005 * total.total(), 1)
+
+
+def _has_hues(values: Mapping[Colour, int]) -> bool:
+    """Return whether more pixels of a mask are coloured than compression explains."""
+    coloured = sum(count for colour, count in values.items() if max(colour) - min(colour) > CHROMA)
+    return coloured > 0.001 * sum(values.values())
 
 
 def _brightest(values: Mapping[Colour, int]) -> Mapping[int, int]:
@@ -251,21 +360,29 @@ def _colours(sample: MaskSample, classes: ClassTable) -> Proposal:
             layout="", settings={"mask_threshold": 0},
             assumed=[f"masks give each object a colour ({len(total)} colours in {masks} masks): all are one class"],
         )  # fmt: skip
-    background = (0, 0, 0) if (0, 0, 0) in total else total.most_common(1)[0][0]
+    named, void = classes.by_colour, classes.unlabelled
+    black = (0, 0, 0)
+    free = Counter({colour: count for colour, count in total.items() if colour not in {*named, *void}})
+    frequent = free.most_common(1)[0][0] if free else None
+    background = classes.background or (black if black in free or black in {*named, *void} else frequent)
     entries: dict[str, object] = {}
     assumed = [f"{masks} masks that were read have the colours {', '.join(str(list(key)) for key in sorted(total))}"]
     check = []
-    if background != (0, 0, 0):
+    if background is not None and background != black:
         entries["background"] = list(background)
-        check.append(f"the most frequent colour {list(background)} is taken for the background")
-    named = {colour: name for colour, name in classes.by_colour.items() if colour != background}
+        if classes.background is None:
+            check.append(f"the most frequent colour {list(background)} is taken for the background")
     for colour, name in named.items():
         entries[name] = list(colour)
-    unnamed = [colour for colour in sorted(total) if colour != background and colour not in named]
+    if void:
+        entries["ignore"] = [list(colour) for colour in void] if len(void) > 1 else list(void[0])
+        assumed.append(f"{classes.file} names colours of unlabelled pixels: {', '.join(str(list(c)) for c in void)}")
+    unnamed = [colour for colour in sorted(total) if colour != background and colour not in {*named, *void}]
     for number, colour in enumerate(unnamed, 1):
         entries[f"class_{number}"] = list(colour)
     if named:
         assumed.append(f"{classes.file} names the colours of {', '.join(named.values())}")
+        check += classes.check[1:]
     if unnamed:
         check.append(
             f"colours of {masks} masks are in mask_values; a file with another one is faulty, and `study data check` "

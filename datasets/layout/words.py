@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from datasets.decoding.decode import SUFFIXES, VOLUME_SUFFIXES
 from datasets.sources.folder.patterns import PARTS
 
 _MASK: Final = (
@@ -19,6 +20,11 @@ _ORDINAL: Final = (
     r"(?:observer|annotator|expert|reader|rater|grader|manual|ho)[ _-]?[0-9a-e]"
 )
 MASK_WORD: Final = re.compile(rf"(?:{_MASK}|{_ORDINAL})", re.IGNORECASE)
+STRONG_MASK_WORD: Final = re.compile(
+    r"manual\d?|labels?|gts?|truths?|annotations?|annots?|segmentations?|segs?|vessels?|lesions?|contours?",
+    re.IGNORECASE,
+)
+"""Words for masks of structures; `mask` alone may also be the field of view."""
 IMAGE_WORD: Final = re.compile(rf"(?:{_IMAGE})", re.IGNORECASE)
 ANNOTATOR: Final = re.compile(rf"[ _-]*(?:{_ORDINAL})", re.IGNORECASE)
 _AFFIX: Final = rf"(?:{_MASK}|{_ORDINAL}|{_IMAGE})"
@@ -26,8 +32,16 @@ SUFFIX: Final = re.compile(rf"(?<=[^_ .-])([_ .-]+{_AFFIX})$", re.IGNORECASE)
 PREFIX: Final = re.compile(rf"^({_AFFIX}[_ .-]+)(?=.)", re.IGNORECASE)
 _PART: Final = "|".join(sorted(PARTS, key=len, reverse=True))
 PART_WORD: Final = re.compile(rf"(?<![a-z])({_PART})(?![a-z])", re.IGNORECASE)
-NO_MASKS: Final = frozenset({"segmentationobject", "overlay", "overlays", "preview", "previews", "visualization"})
-"""Folders, in small letters, of pictures that are neither images nor masks of classes."""
+NO_MASKS: Final = frozenset({
+    "segmentationobject", "overlay", "overlays", "preview", "previews", "visualization", "visualizations",
+    "visualisation", "visualisations", "thumbnail", "thumbnails", "pred", "preds", "predicted", "prediction",
+    "predictions", "output", "outputs", "result", "results", "fov",
+})  # fmt: skip
+"""Words, in small letters, in names of folders whose files are neither images nor masks of classes."""
+NO_CLASSES: Final = frozenset({"color", "colors", "colour", "colours", "instance", "instances", "id", "ids"})
+"""Words, in small letters, in names of files that show all classes."""
+FORMATS: Final = frozenset(suffix.lstrip(".") for suffix in SUFFIXES | VOLUME_SUFFIXES) | {"jpeg", "jpg", "tiff"}
+"""Names of file formats."""
 
 
 def words_of(name: str) -> list[str]:
@@ -46,6 +60,24 @@ def is_mask_folder(name: str) -> bool | None:
     if any(MASK_WORD.fullmatch(word) for word in words):
         return True
     return False if any(IMAGE_WORD.fullmatch(word) for word in words) else None
+
+
+def is_left_out(path: str) -> bool:
+    """Return whether a file is in a folder of predictions, overlays or the like."""
+    folders = path.split("/")[:-1]
+    return any(not NO_MASKS.isdisjoint({folder.lower(), *words_of(folder)}) for folder in folders)
+
+
+def may_name_class(text: str) -> bool:
+    """Return whether a text may be the name of a class: no number, format, part, word for masks or other pictures."""
+    words = words_of(text)
+    return (
+        any(char.isalpha() for char in text)
+        and not MASK_WORD.fullmatch(text)
+        and not IMAGE_WORD.fullmatch(text)
+        and text.lower() not in PARTS
+        and not (FORMATS | NO_MASKS | NO_CLASSES).intersection({text.lower(), *words})
+    )
 
 
 def structure_of(texts: Sequence[str]) -> str:

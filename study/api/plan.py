@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StudyPlan:
     """The facts of `study plan`, made by `Study.plan`.
 
@@ -92,6 +92,9 @@ class StudyPlan:
             for digest, node in self._plan.nodes.items()
         ]
         return pd.DataFrame(rows).astype({"fold": "Int64"})
+
+    def __repr__(self) -> str:
+        return f"StudyPlan({self.name!r}, {self.replicates} replicates, {self.stages_to_run} stages to run)"
 
     def __str__(self) -> str:
         return summary_text(self.summary)

@@ -1,8 +1,10 @@
 """The class `Study`: plan, run and read a study from Python."""
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from study.config.schema import StudySpec
     from study.inference.arrays import Prediction
     from study.inference.module import SegmentationModule
-    from study.inference.networks import CellNetworks
+    from study.inference.networks import CellNetworks, NetworkOptions
     from study.inference.select import Choice
     from study.planning.graph import Plan
 
@@ -50,9 +52,14 @@ class Study:
     """
 
     def __init__(self, storage: Place, name: str, *, cache: Place | None = None) -> None:
+        _check_place(storage, "storage")
+        if not isinstance(name, str):
+            raise _argument_error(f"name is {name!r}; allowed: the name of a study; pass a text")
         self._cache = _cache_folder(cache)
-        self._storage = storage_at(str(storage), self._cache)
+        self._storage = storage_at(str(storage), self._cache).absolute()
         self.name = name
+        self._frames: dict[str, pd.DataFrame] = {}
+        self._opened: tuple[Choice, NetworkOptions, CellNetworks, list[str]] | None = None
         self._folder = study_folder(self._storage, name)
 
     @classmethod
@@ -78,7 +85,7 @@ class Study:
         document, source = _read(file, overrides)
         plan, searches = load_study(document, file=source, cache=folder, storage=place)
         store = Store(place)
-        return StudyPlan(summary(plan, store, folder, searches), plan, store)
+        return StudyPlan(summary(plan, store, folder, searches), plan, Store(place.absolute()))
 
     @classmethod
     def run(
@@ -125,7 +132,9 @@ class Study:
     def refresh(self) -> None:
         """Forget what was read, such as after a run has gone on."""
         self._store.pull(self.name)
-        for name in ("results", "comparisons", "tests", "images", "figures", "_spec", "_planned"):
+        self._frames.clear()
+        self._opened = None
+        for name in ("figures", "_spec", "_planned"):
             self.__dict__.pop(name, None)
 
     @property
@@ -142,24 +151,24 @@ class Study:
         """Return one row per stage that failed in the last run: `digest`, `stage`, `error`."""
         import pandas as pd
 
-        return pd.DataFrame(self.status.get("failures", []), columns=["digest", "stage", "error"])
+        return pd.DataFrame(self.status.get("failures", []), columns=["digest", "stage", "error"], dtype="str")
 
-    @cached_property
+    @property
     def results(self) -> "pd.DataFrame":
         """Return one row per replicate x split x aggregation x class x metric: `results.parquet`."""
         return self._table(RESULTS)
 
-    @cached_property
+    @property
     def comparisons(self) -> "pd.DataFrame":
         """Return one row per cell x baseline x split x aggregation x class x metric: `comparisons.parquet`."""
         return self._table(COMPARISONS)
 
-    @cached_property
+    @property
     def tests(self) -> "pd.DataFrame":
         """Return one row per paired test: `tests.parquet`."""
         return self._table(TESTS)
 
-    @cached_property
+    @property
     def images(self) -> "pd.DataFrame":
         """Return one row per replicate x test split x image x class, with a column for each metric.
 
@@ -169,8 +178,10 @@ class Study:
         """
         from study.analysis.image_scores import image_scores
 
-        refuse_imported(self._store, self.name)
-        return image_scores(self._store, self.name, self._spec)
+        if "images" not in self._frames:
+            refuse_imported(self._store, self.name)
+            self._frames["images"] = image_scores(self._store, self.name, self._spec)
+        return self._frames["images"].copy()
 
     def table(
         self, *, metric: str | None = None, class_: str = "macro", aggregation: str | None = None,
@@ -199,6 +210,8 @@ class Study:
         from results.tables.render import records_of
         from study.analysis.shown_table import TableOptions, check_options, read_table
 
+        if isinstance(rows, str):
+            raise _argument_error(f"rows is {rows!r}; allowed: a list of factors; write [{rows!r}]")
         options = TableOptions(
             metric=metric, class_=class_, aggregation=aggregation, split=split, stage=stage, rows=rows,
             columns=columns, published=published, hours=hours, search=search,
@@ -207,8 +220,12 @@ class Study:
             from study.search.table import flat_rows, search_rows
 
             check_options(self._folder, options)
+            if options != TableOptions(search=True):
+                raise _argument_error("search has other options; allowed: search alone; leave the others out")
             return pd.DataFrame(flat_rows(search_rows(self._folder)))
-        return pd.DataFrame(records_of(read_table(self._folder, options)))
+        frame = pd.DataFrame(records_of(read_table(self._folder, options)))
+        missing = [name for name in frame if frame[name].isna().all()]  # numbers that no cell has
+        return frame.astype(dict.fromkeys(missing, "float64"))
 
     def splits(self) -> "pd.DataFrame":
         """Return how the images of the target are used: one row per image x fold x seed x amount of labelled data.
@@ -244,7 +261,7 @@ class Study:
         spacing: Sequence[float] = (),
     ) -> "list[Prediction]": ...  # fmt: skip
     def predict(
-        self, images: "NDArray[Any] | str | Path | Sequence[NDArray[Any] | str | Path]", *,
+        self, images: object, *,
         arm: Mapping[str, object] | None = None, fold: int | None = None, seed: int | None = None,
         threshold: float | None = None, tile: int | str | None = None, tta: bool = True, postprocess: bool = True,
         ensemble: bool = False, spacing: Sequence[float] = (),
@@ -252,11 +269,13 @@ class Study:
         """Predict images at their own size by the mean probability of an arm's networks, as `study predict` does.
 
         Images of the study's own data are recognised by the content of their file and predicted by the networks that
-        neither trained nor validated on them; arrays are taken as new images.
+        neither trained nor validated on them; arrays are taken as new images. A warning says if they cannot be
+        recognised, such as without the data of the study. The networks are kept for the next call, until `refresh`.
 
         Args:
             images: An array (H, W) or (H, W, C), the path of a file, or a list of arrays, files and folders. Arrays of
-                uint8 are taken as they are; other types are scaled from their range to 8 bits, as files are.
+                uint8 are taken as they are; other types are scaled from their range to 8 bits, as files are. Images of
+                Pillow and tensors on the CPU are taken as arrays.
             arm: Values of factors, such as `{"pathway": "none"}`; of the arms with these values the best one is taken.
             fold: Only networks of this fold.
             seed: Only networks of this seed.
@@ -273,7 +292,7 @@ class Study:
         Raises:
             ConfigError: No networks with weights match, or an image cannot be read or does not fit them.
         """
-        from study.inference.arrays import predict_array, predict_files
+        from study.api.images import checked_images, predict_images
         from study.inference.networks import NetworkOptions
 
         options = NetworkOptions(
@@ -281,18 +300,11 @@ class Study:
             tta=tta, ensemble=ensemble,
         )  # fmt: skip
         _check_threshold(threshold)
-        single = isinstance(images, str | Path) or not isinstance(images, Sequence)
-        listed: list[Any] = (
-            [images] if isinstance(images, str | Path) or not isinstance(images, Sequence) else [*images]
-        )
-        _check_images(listed, single=single)
-        networks = self._networks(self._choose(arm, fold, seed), options)
-        predictions: list[Prediction] = []
-        for image in listed:
-            if isinstance(image, str | Path):
-                predictions += predict_files(networks, [Path(image)])
-            else:
-                predictions.append(predict_array(networks, image, spacing=spacing))
+        listed, single = checked_images(images)
+        networks, cautions = self._networks(self._choose(arm, fold, seed), options)
+        for caution in cautions:
+            warnings.warn(caution, stacklevel=2)
+        predictions = list(predict_images(networks, listed, single=single, spacing=spacing))
         return predictions[0] if single else predictions
 
     def model(
@@ -311,13 +323,13 @@ class Study:
         Raises:
             ConfigError: No network with weights matches.
         """
-        from study.inference.export import best_model, metadata
+        from study.inference.export import best_stage, metadata
         from study.inference.module import SegmentationModule
         from study.inference.scored_evaluation import ScoredEvaluation
         from study.training.load_model import open_model
 
         choice = self._choose(arm, fold, seed)
-        best = best_model([open_model(self._store, digest) for digest in choice.digests])
+        best = open_model(self._store, best_stage(self._store, choice.digests))
         facts = metadata([best], choice, ScoredEvaluation.read(self._store, choice))
         return SegmentationModule(best, threshold=choice.threshold(best.record), metadata=facts).eval()
 
@@ -346,12 +358,15 @@ class Study:
     def figures(self) -> "Mapping[str, Figure]":
         """Return the figures of the report by name, such as `learning_curve_dice`.
 
+        The tables of a study that was not finished are derived again for this, as by `report`.
+
         Raises:
             ConfigError: The results were imported, so that there is nothing to draw.
         """
         from study.report.study_figures import study_figures
 
-        return study_figures(self._storage, self.name, cache=self._cache)
+        with self._store.uploading(self.name):
+            return study_figures(self._storage, self.name, cache=self._cache)
 
     def __repr__(self) -> str:
         return f"Study({self._store.place!r}, {self.name!r})"
@@ -359,7 +374,7 @@ class Study:
     def _repr_html_(self) -> str:
         from study.api.display import study_html
 
-        return study_html(self.status, self._folder)
+        return study_html(lambda: self.status, self._folder)
 
     @cached_property
     def _store(self) -> Store:
@@ -390,7 +405,6 @@ class Study:
         return plan
 
     def _table(self, file: str) -> "pd.DataFrame":
-        import pandas as pd
         import pyarrow.parquet as pq
 
         from study.analysis.derived_cache import study_table
@@ -398,49 +412,61 @@ class Study:
         if not (self._folder / file).is_file():
             message = "has no results yet; allowed: a study that has run; run it first"
             raise ConfigError([Problem(path="", message=message)], self.name)
-        frame: pd.DataFrame = pq.read_table(study_table(self._folder, file)).to_pandas()
-        return frame
+        if file not in self._frames:
+            self._frames[file] = pq.read_table(study_table(self._folder, file)).to_pandas()
+        return self._frames[file].copy()
 
     def _choose(self, arm: Mapping[str, object] | None, fold: int | None, seed: int | None) -> "Choice":
         from study.inference.select import choose
 
+        if arm is not None and not isinstance(arm, Mapping):
+            raise _argument_error(f'arm is {arm!r}; allowed: a mapping of factors to values; write {{"FACTOR": VALUE}}')
+        for argument, value in (("fold", fold), ("seed", seed)):
+            if value is not None and not isinstance(value, Integral):
+                raise _argument_error(f"{argument} is {value!r}; allowed: a whole number; pass a number")
         texts = [f"{factor}={value}" for factor, value in (arm or {}).items()]
         return choose(self._store, self.name, arm=texts, fold=fold, seed=seed)
 
-    def _networks(self, choice: "Choice", options: Any) -> "CellNetworks":  # noqa: ANN401
+    def _networks(self, choice: "Choice", options: "NetworkOptions") -> "tuple[CellNetworks, list[str]]":
+        """Return the networks, the last ones again if they are the same, and cautions about their use."""
         from study.inference.networks import open_networks
 
-        return open_networks(choice, self._store, options, lambda _: None)
+        if self._opened is None or self._opened[:2] != (choice, options):
+            self._opened = None  # frees their memory first
+            cautions: list[str] = []
+            self._opened = (choice, options, open_networks(choice, self._store, options, cautions.append), cautions)
+        return self._opened[2], self._opened[3]
 
 
 def _cache_folder(cache: Place | None) -> Path:
-    return cache_of(None if cache is None else Path(cache))
+    if cache is not None:
+        _check_place(cache, "cache")
+    return cache_of(None if cache is None else Path(cache)).absolute()
+
+
+def _check_place(place: object, argument: str) -> None:
+    if not isinstance(place, str | Path) or "\0" in str(place):
+        raise _argument_error(f"{argument} is {place!r}; allowed: a folder; pass its path")
 
 
 def _read(file: File, overrides: Overrides | None) -> tuple[Document, str]:
     """Return a study file with other values, and its name for messages."""
+    if overrides is not None and not (
+        isinstance(overrides, Mapping) and all(isinstance(key, str) for key in overrides)
+    ):
+        allowed = 'allowed: a mapping of dotted paths to values; write {"compare.folds": 3}'
+        raise _argument_error(f"overrides is {overrides!r}; {allowed}")
+    if not isinstance(file, Mapping | str | Path):
+        raise _argument_error(f"a study file is a {type(file).__name__}; allowed: a path or a mapping; pass one")
     if isinstance(file, Mapping):
         return document_of(file, overrides or {}, file=NAME_OF_MAPPING), NAME_OF_MAPPING
     return document_of(read_document(Path(file)), overrides or {}, file=str(file)), str(file)
 
 
 def _check_threshold(threshold: float | None) -> None:
-    if threshold is not None and not 0.0 <= threshold <= 1.0:
-        raise _predict_error(f"threshold is {threshold}; allowed: 0 to 1; change it")
+    if threshold is not None and not (isinstance(threshold, Real) and 0.0 <= threshold <= 1.0):
+        raise _argument_error(f"threshold is {threshold!r}; allowed: 0 to 1; change it")
 
 
-def _check_images(images: Sequence[Any], *, single: bool) -> None:
-    """Raise `ConfigError` unless there is an image, each an array or a path, and one alone is no folder."""
-    if not images:
-        raise _predict_error("the list of images is empty; allowed: at least one image; add some")
-    for image in images:
-        if isinstance(image, str | Path):
-            if single and Path(image).is_dir():
-                raise _predict_error(f"{image} is a folder; allowed: one image, or a list; write [{str(image)!r}]")
-        elif not hasattr(image, "dtype"):
-            allowed = "allowed: arrays of numpy and paths; convert it"
-            raise _predict_error(f"an image is a {type(image).__name__}; {allowed}")
-
-
-def _predict_error(message: str) -> ConfigError:
-    return ConfigError([Problem(path="", message=message)], "study predict")
+def _argument_error(message: str) -> ConfigError:
+    return ConfigError([Problem(path="", message=message)], "Study")

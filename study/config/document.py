@@ -173,18 +173,18 @@ def document_of(values: Mapping[str, Any], overrides: Mapping[str, object], *, f
     """Return a mapping as a study file that says the same, with other values at dotted paths. Raises `ConfigError`.
 
     Args:
-        values: Keys and values of a study file; paths and tuples are taken as text and lists.
+        values: Keys and values of a study file; paths are taken as text, tuples, ranges and arrays as lists.
         overrides: Values by dotted path, such as `compare.folds`.
         file: The name of the mapping, for messages.
     """
     document: Document = {}
     try:
-        document = parse_yaml(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+        document = parse_yaml(_text_of(values))
     except yaml.YAMLError as error:
         raise ConfigError([Problem(path="", message=_yaml_message(error))], file) from error
     for dotted, value in overrides.items():
         try:
-            set_path(document, dotted, parse_yaml(yaml.dump(value, Dumper=_Dumper)))
+            set_path(document, dotted, parse_yaml(_text_of(value)))
         except ValueError as error:
             raise ConfigError([Problem(path=dotted, message=str(error))], file) from error
         except yaml.YAMLError as error:
@@ -192,20 +192,33 @@ def document_of(values: Mapping[str, Any], overrides: Mapping[str, object], *, f
     return document
 
 
+def _text_of(value: object) -> str:
+    try:
+        text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    except RecursionError as error:  # such as a list that contains itself
+        raise yaml.MarkedYAMLError(problem=_TOO_DEEP) from error
+    return text
+
+
 class _Dumper(yaml.SafeDumper):
-    """Writes values of Python that a study file can hold: paths as text, tuples as lists, no aliases."""
+    """Writes values of Python that a study file can hold: paths as text, sequences and arrays as lists, no aliases."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
 
 
-def _refuse_value(_: yaml.SafeDumper, value: object) -> yaml.Node:
+def _represent_other(dumper: yaml.SafeDumper, value: object) -> yaml.Node:
+    """Return a number or array of numpy as numbers, a range as a list; refuse other values."""
+    if isinstance(value, range):
+        return dumper.represent_data(list(value))
+    if hasattr(value, "tolist") and not isinstance(value, type):
+        return dumper.represent_data(value.tolist())
     allowed = "allowed: text, numbers, true, false, none, lists and mappings; convert it"
     raise yaml.MarkedYAMLError(problem=f"{value!r} is a {type(value).__name__}; {allowed}")
 
 
 _Dumper.add_multi_representer(PurePath, lambda dumper, path: dumper.represent_str(str(path)))
-_Dumper.add_multi_representer(object, _refuse_value)
+_Dumper.add_multi_representer(object, _represent_other)
 
 
 def _read_text(path: Path) -> str:

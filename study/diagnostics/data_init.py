@@ -1,7 +1,9 @@
 """Writes a study file for a download: recognises its layout, checks it with the loader, and draws what was read."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -10,8 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 from datasets.checks.contact import chosen_rows, draw_contact
 from datasets.decoding.decode import channels_of
 from datasets.errors import DataError
+from datasets.layout.files import list_files
 from datasets.layout.proposal import Proposal
 from datasets.layout.recognise import recognise
+from datasets.layout.unused import unused_tables
 from datasets.source import Index, Source
 from datasets.sources import DataSettings, open_source
 from study.config.document import Document, parse_yaml
@@ -35,7 +39,7 @@ def data_init(
         place: A folder, an archive or a COCO file.
         output: The study file; default: named after the folder.
         cache: Folder of the data caches.
-        force: Whether an existing file is replaced.
+        force: Whether existing files are replaced.
         checked: Number of images above which only about so many are read before the file is written.
 
     Raises:
@@ -50,23 +54,26 @@ def data_init(
             f"{error.filename} cannot be read ({error.strerror}); allowed: readable files; restore it"
         ) from error
     path = output or Path(f"{_name_of(place)}.yaml")
-    if path.exists() and not force:
-        raise _refused(f"{path} exists; allowed: a new file; choose another name with -o, or replace it with --force")
-    if path.suffix not in (".yaml", ".yml"):
-        raise _refused(f"{path} is no YAML file; allowed: a name that ends with .yaml; choose another with -o")
+    sheet = path.with_name(f"{path.stem}-contact.png")
+    _check_output(path, sheet, root, force=force)
     name = _name_of(path)
     settings: Document = {"source": proposal.settings["source"], "root": str(root), **_without(proposal, "source")}
     source, index = _opened(_limited(settings, checked), name, cache)
+    shared = _shared_patients(index, settings)
+    if shared:
+        del settings["split"]
+        proposal = _without_split(proposal, shared)
+    skipped = unused_tables(list_files(root), settings)
+    proposal = replace(proposal, unknown=[*proposal.unknown, *skipped])
     document = _document(name, settings, source, index)
     is_limited = len(index) >= checked
     limited = document | {"data": {name: _limited(settings, checked)}} if is_limited else document
-    load_planner(limited, file=str(path), cache=cache)
+    load_planner(limited, file=str(place), cache=cache)
     text = _text(place, document, proposal)
     if parse_yaml(text) != document:
         raise _refused(
             f"{path} would not be read as it is written; allowed: names without control characters; rename the folder"
         )
-    sheet = path.with_suffix(".png")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)
@@ -80,10 +87,48 @@ def data_init(
     yield from _lines("assumed", proposal.assumed)
     yield from _lines("unknown", proposal.unknown)
     yield from _lines("check", proposal.check)
+    yield from _lines("check", _remarks(index))
     if is_limited and settings["source"] == "folder":
         yield f"check    only these {len(index):,} images were read; `study plan` reads all"
     yield f"wrote {path}, and {sheet} with {len(rows)} images and the contours of their masks: look at it"
     yield f"next: study plan {path}"
+
+
+def _check_output(path: Path, sheet: Path, root: Path, *, force: bool) -> None:
+    """Raise `ConfigError` for a study file or contact sheet that cannot be written without harm to other files."""
+    if path.suffix not in (".yaml", ".yml"):
+        raise _refused(f"{path} is no YAML file; allowed: a name that ends with .yaml; choose another with -o")
+    if path.resolve().is_relative_to(root.resolve()):
+        raise _refused(
+            f"{path} is inside the data set {root}, where its contact sheet would be read as an image; allowed: a file "
+            "outside; choose another with -o"
+        )
+    existing = next((file for file in (path, sheet) if file.exists()), None)
+    if existing is not None and not force:
+        raise _refused(
+            f"{existing} exists; allowed: a new file; choose another name with -o, or replace it with --force"
+        )
+
+
+def _shared_patients(index: Index, settings: Document) -> int:
+    """Return the number of patients with images in several published parts, 0 for a split into folds."""
+    if "split" not in settings:
+        return 0
+    parts: dict[str, set[str]] = {}
+    for patient, part in zip(index.patients, index.official, strict=True):
+        parts.setdefault(patient, set()).add(part)
+    return sum(len(members) > 1 for members in parts.values())
+
+
+def _remarks(index: Index) -> list[str]:
+    """Return the remarks of the source, each with the number of its images."""
+    counts = Counter(text for remarks in index.remarks for text in remarks.split("\n") if text)
+    return [f"in {count:,} images: {text}" for text, count in counts.items()]
+
+
+def _without_split(proposal: Proposal, shared: int) -> Proposal:
+    check = f"published parts share {shared:,} patients, so folds are used: whether these are patients"
+    return replace(proposal, check=[check, *proposal.check])
 
 
 def _refused(message: str) -> ConfigError:
@@ -125,6 +170,11 @@ def _document(name: str, settings: Document, source: Source, index: Index) -> Do
     if not masked:
         fault = next((index.fault(row) for row in range(len(index)) if index.fault(row)), "no mask can be read")
         raise _refused(f"{settings['root']}: {fault}")
+    if not any(index.shows(row) for row in masked):
+        raise _refused(
+            f"{settings['root']}: all {len(masked):,} masks that were read are empty; allowed: masks with foreground; "
+            "correct the masks or complete the download"
+        )
     channels = max({channels_of(source.image(row)) for row in chosen_rows(index, CONTACT_IMAGES)}, default=1)
     split = settings.get("split")
     fixed = isinstance(split, Mapping) and split.get("test") == "official"
@@ -147,8 +197,8 @@ def _text(place: Path, document: Document, proposal: Proposal) -> str:
     (name,) = document["data"]
     lines = [f"# Written by `{COMMAND}` for {_comment(str(place))} ({proposal.layout})."]
     lines += [f"name: {_scalar(name)}", "data:", f"  {_scalar(name)}:"]
-    for sentence in (*proposal.unknown, *proposal.check):
-        lines.append(f"    # check: {_comment(sentence)}")
+    lines += [f"    # assumed: {_comment(sentence)}" for sentence in proposal.assumed]
+    lines += [f"    # check: {_comment(sentence)}" for sentence in (*proposal.unknown, *proposal.check)]
     lines += [f"    {key}: {_flow(value)}" for key, value in document["data"][name].items()]
     for section in ("image", "stages", "pathways", "compare"):
         value = document[section]

@@ -56,7 +56,7 @@ def _library(name: str) -> Finding:
     try:
         return Finding(f"library      {name} {importlib.metadata.version(name)}")
     except importlib.metadata.PackageNotFoundError:
-        remedy = "pip install --force-reinstall segmentation-study"
+        remedy = "install the wheel of the platform again (pip install --force-reinstall FILE.whl)"
         return Finding(f"library      {name} is not installed", sound=False, remedy=remedy)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,15 +10,14 @@ from numpy.typing import NDArray
 
 from datasets.decoding.decode import pixels_of
 from datasets.errors import DataError
+from datasets.settings import ImageSettings
 from datasets.source import Pixels
 from datasets.targets import check_channels
 from study.errors import ConfigError, Problem
 from study.inference.inputs import COMMAND, InputImage, find_images, group_channels
 from study.inference.networks import CellNetworks
-from study.inference.outputs import draw_outlines
+from study.inference.outputs import draw_outlines, largest_slice
 from study.training.prediction.masks import Masks, PredictedMasks, ids_of, volume_masks
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,7 +34,8 @@ class Prediction:
         threshold: The probability from which a pixel belongs to a class; of several exclusive classes the most
             probable one is taken instead.
         networks: Digests of the networks whose mean the probabilities are.
-        out_of_fold: Whether the image is one of the study's own, and in the test split of all these networks.
+        out_of_fold: Whether the image is one of the study's own, and in the test split of all these networks. None for
+            a file if the study's own images cannot be recognised, such as without its data.
         pixels: uint8 ([S,] H, W) grey or ([S,] H, W, C), the image after decoding.
         file: Path of the image, None for an array.
     """
@@ -48,7 +47,7 @@ class Prediction:
     masks: Masks = field(repr=False)
     threshold: float
     networks: tuple[str, ...]
-    out_of_fold: bool
+    out_of_fold: bool | None
     pixels: Pixels = field(repr=False)
     file: Path | None = None
 
@@ -57,29 +56,49 @@ class Prediction:
         """Return uint8 ([S,] H, W) with 0 for the background and the number of the class, from 1 on.
 
         Raises:
-            ValueError: Classes overlap; use `masks`.
+            ConfigError: Classes overlap; use `masks`.
         """
         if not self.exclusive:
             message = f"the classes {', '.join(self.classes)} may overlap, so that a pixel has no single label"
-            raise ValueError(f"{message}; allowed: exclusive classes; use masks")
+            raise _config_error(f"{message}; allowed: exclusive classes; use masks")
         return ids_of(self.masks)
 
     def overlay(self) -> Pixels:
-        """Return uint8 (H, W, 3), the image with the outlines of its masks, of a volume that of its middle slice."""
+        """Return uint8 (H, W, 3), the image with the outlines of its masks, of a volume the slice with the largest."""
         pixels, masks = self.pixels, self.masks
         if masks.ndim == 4:
-            middle = masks.shape[1] // 2
-            pixels, masks = pixels[middle], masks[:, middle]
+            number = largest_slice(masks)
+            pixels, masks = pixels[number], masks[:, number]
         return draw_outlines(pixels, masks)
 
 
-def predict_array(networks: CellNetworks, image: Array, *, spacing: Sequence[float] = ()) -> Prediction:
+def spacing_of(spacing: Sequence[float], settings: ImageSettings) -> tuple[float, ...]:
+    """Return the spacing of an image in memory after checks: two positive numbers if the network needs them, else none.
+
+    Raises `DataError`.
+    """
+    needed = settings.spacing
+    if needed is None:
+        if np.size(spacing) > 0:
+            message = f"spacing is {spacing}, and the study sets no image.spacing; allowed: none; leave it out"
+            raise DataError(message)
+        return ()
+    try:
+        values = np.asarray(spacing, np.float64)
+    except (TypeError, ValueError):
+        values = np.zeros(0)
+    if values.shape != (2,) or not (np.isfinite(values) & (values > 0)).all():
+        allowed = "allowed: height and width of a pixel in mm, two numbers above 0"
+        raise DataError(f"spacing is {spacing}, and the study sets image.spacing {needed:g} mm; {allowed}; give them")
+    return tuple(values.tolist())
+
+
+def predict_array(networks: CellNetworks, image: object, *, spacing: Sequence[float] = ()) -> Prediction:
     """Return the prediction of one image.
 
     Args:
         networks: The networks.
-        image: (H, W) or (H, W, C); uint8, or another type, which is scaled from its range to 8 bits as images in files
-            are.
+        image: As for `datasets.decoding.decode.pixels_of`.
         spacing: Height and width of a pixel in mm, if the networks need it.
 
     Raises:
@@ -88,7 +107,7 @@ def predict_array(networks: CellNetworks, image: Array, *, spacing: Sequence[flo
     try:
         pixels = pixels_of(image, "the image")
         check_channels(pixels, networks.first.image, "the image")
-        return _predict(networks, pixels[None], tuple(spacing), None)
+        return _predict(networks, pixels[None], spacing_of(spacing, networks.first.image), None)
     except DataError as error:
         raise _config_error(str(error)) from error
 
@@ -139,7 +158,7 @@ def _predict(
         masks=masks if volume else masks[:, 0],
         threshold=networks.threshold,
         networks=selection.digests,
-        out_of_fold=selection.out_of_fold,
+        out_of_fold=None if file is not None and networks.study_images is None else selection.out_of_fold,
         pixels=slices if volume else slices[0],
         file=file,
     )

@@ -67,12 +67,14 @@ def export(
     write = _writer(path, ensemble=ensemble)
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise _config_error(f"{path} exists; allowed: a new path; choose another with -o or remove it")
-    models = [open_model(store, digest) for digest in choice.digests]
-    if len(models) > 1 and not ensemble:
-        best = best_model(models)
-        score = f"{best.record['best_score']:.3f}" if best.record["best_score"] is not None else "none"
-        yield f"of {len(models)} networks {best.digest[:8]} has the best validation score: {score}"
-        models = [best]
+    digests = choice.digests
+    if len(digests) > 1 and not ensemble:
+        best = best_stage(store, digests)
+        best_score = store.record(best)["best_score"]
+        score = f"{best_score:.3f}" if best_score is not None else "none"
+        yield f"of {len(digests)} networks {best[:8]} has the best validation score: {score}"
+        digests = (best,)
+    models = [open_model(store, digest) for digest in digests]
     check_images = _check_images(images, choice, models[0], cache) if path.suffix == ".onnx" else None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,9 +84,9 @@ def export(
         raise _config_error(message) from error
 
 
-def best_model(models: Sequence[Model]) -> Model:
-    """Return the network with the best validation score."""
-    return max(models, key=lambda model: model.record["best_score"] or 0.0)
+def best_stage(store: Store, digests: Sequence[str]) -> str:
+    """Return the digest of the network with the best validation score."""
+    return max(digests, key=lambda digest: store.record(digest)["best_score"] or 0.0)
 
 
 CheckImages = tuple[Tensor, str] | None
@@ -100,7 +102,7 @@ def _writer(path: Path, *, ensemble: bool) -> ExportWriter:
         raise _config_error("--ensemble is for .onnx; allowed: one network elsewhere; leave it out or write .onnx")
     if path.suffix == ".onnx" and any(importlib.util.find_spec(name) is None for name in MODULES):
         message = f"{' and '.join(MODULES)} are needed for .onnx and not installed; allowed: .safetensors or a folder"
-        raise _config_error(f'{message}; pip install "segmentation-study[export]"')
+        raise _config_error(f"{message}; pip install {' '.join(MODULES)}")
     return writers[path.suffix]
 
 

@@ -28,16 +28,10 @@ safety and clinical benefit have not been evaluated.
 
 ## Use
 
-`pip install segmentation-models-pytorch` brings all that is needed. In this folder:
+`pip install {packages}` brings all that is needed. In this folder:
 
 ```python
-import numpy as np
-from PIL import Image
-
-from predict import load  # predict.py of this folder
-
-model = load(".")
-image = np.asarray(Image.open("image.png"))  # uint8 (height, width) or (height, width, channels)
+{reading}
 prediction = model.predict(image)
 print(prediction.channels, prediction.probabilities.shape, prediction.masks.mean(axis=(1, 2)))
 ```
@@ -70,6 +64,18 @@ Versions: {libraries}.
 """
 
 
+_READ_FILE = """from predict import load, read  # predict.py of this folder
+
+model = load(".")
+image = read("image.png")  # uint8 (height, width) or (height, width, 3)"""
+_READ_ARRAY = """import numpy as np
+
+from predict import load  # predict.py of this folder
+
+model = load(".")
+image = np.load("image.npy")  # uint8 (height, width, {channels}) of one image or slice, scaled as described below"""
+
+
 def model_card(model: Model, choice: Choice, metadata: Mapping[str, Any]) -> str:
     """Return the Markdown text: use, data, metrics with intervals, limits, origin."""
     record, outputs = model.record, model.outputs
@@ -82,6 +88,8 @@ def model_card(model: Model, choice: Choice, metadata: Mapping[str, Any]) -> str
         kind="exclusive" if outputs.exclusive else "overlapping",
         classes=", ".join(outputs.names),
         activation="softmax(dim=1)" if outputs.exclusive else "sigmoid()",
+        packages="segmentation-models-pytorch" + (" opencv-python-headless" if _needs_opencv(model.image) else ""),
+        reading=_READ_FILE if _reads_files(model) else _READ_ARRAY.format(channels=model.image.channels),
         decision=" ".join([_decision(model, metadata["threshold"]), *_evaluation_texts(metadata)]),
         prepare=f", after these changes: {json.dumps(metadata['prepare'])}" if _is_preprocessed(model) else "",
         images=f"{_volumes_text(record['data'].get('volumes'))}{_images_text(model.image)}",
@@ -100,6 +108,18 @@ def model_card(model: Model, choice: Choice, metadata: Mapping[str, Any]) -> str
         height=model.image.shape[0],
         width=model.image.shape[1],
     )
+
+
+def _needs_opencv(image: ImageSettings) -> bool:
+    """Return whether `predict.py` needs OpenCV to prepare images."""
+    prepare = image.prepare
+    return prepare.equalise is not None or (image.channels == 3 and prepare != type(prepare)())
+
+
+def _reads_files(model: Model) -> bool:
+    """Return whether an image is one ordinary file."""
+    further = model.record["data"].get("volumes") is not None or model.channel_files or model.file_channels is not None
+    return model.image.channels in (1, 3) and not further
 
 
 def _images_text(image: ImageSettings) -> str:

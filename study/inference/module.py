@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from datasets.decoding.decode import pixels_of
@@ -13,6 +12,7 @@ from datasets.errors import DataError
 from datasets.targets import fit_image, scaled_image
 from models.counts import predicted_masks
 from study.errors import ConfigError, Problem
+from study.inference.arrays import spacing_of
 from study.training.load_model import Model
 from study.training.loader import to_images
 
@@ -21,8 +21,9 @@ class SegmentationModule(nn.Module):
     """Maps prepared images (N, channels, H, W) in 0..1 to probabilities (N, outputs, H, W) in 0..1.
 
     The network subtracts the mean and divides by the standard deviation of its training weights itself. `prepare`
-    does what comes before: it converts colours, applies `prepare` of the study file and resizes to `shape`. Images of
-    other sizes than `shape` are accepted, but the network was trained at that size.
+    does what comes before: it converts colours, applies `prepare` of the study file and resizes to `shape`; with
+    `image.fit: patch` it only scales. Images of other sizes than `shape` are accepted, but the network was trained at
+    that size. Its parameters are frozen; `requires_grad_()` prepares them for training.
 
     Attributes:
         classes: Names of the classes.
@@ -43,17 +44,18 @@ class SegmentationModule(nn.Module):
         self.threshold = threshold
         self.metadata = dict(metadata)
         self._image = model.image
+        self.requires_grad_(requires_grad=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the probabilities (N, outputs, H, W) of prepared images (N, channels, H, W) in 0..1."""
         logits: Tensor = self.network(images).float()
         return logits.softmax(dim=1) if self.exclusive else logits.sigmoid()
 
-    def prepare(self, image: NDArray[Any], *, spacing: Sequence[float] = ()) -> Tensor:
+    def prepare(self, image: object, *, spacing: Sequence[float] = ()) -> Tensor:
         """Return an image as the network expects it, float32 (1, channels, H, W) in 0..1.
 
         Args:
-            image: (H, W) or (H, W, C), as for `Study.predict`.
+            image: (H, W) or (H, W, C), an array as for `Study.predict`.
             spacing: Height and width of a pixel in mm, if the study sets `image.spacing`.
 
         Raises:
@@ -61,6 +63,7 @@ class SegmentationModule(nn.Module):
         """
         try:
             pixels = pixels_of(image, "the image")
+            spacing = spacing_of(spacing, self._image)
             if self._image.fit == "patch":
                 fitted = np.ascontiguousarray(scaled_image(pixels, self._image, spacing))
             else:

@@ -133,7 +133,7 @@ class PredictionWriter:
         for suffix, array in zip(self.mask_suffixes(mask_suffix(image.file)), arrays, strict=True):
             write_mask_volume(array, axis, image.file, image.output_file(suffix))
         if self.overlay:
-            number = int(masks.sum(axis=(0, 2, 3)).argmax())
+            number = largest_slice(masks)
             save_png(draw_outlines(slices[number], masks[:, number]), image.output_file(OVERLAY))
         if self.probabilities:
             values = np.stack(stored, axis=1)
@@ -169,6 +169,11 @@ class PredictionWriter:
             for number, name in enumerate(safe_names)
         ]
         return [f"_{name}" for name in unique]
+
+
+def largest_slice(masks: Masks) -> int:
+    """Return the number of the slice with the largest masks (classes, slices, H, W), which overlays show."""
+    return int(masks.sum(axis=(0, 2, 3)).argmax())
 
 
 def draw_outlines(pixels: Pixels, masks: NDArray[np.bool_]) -> Pixels:

@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
-from datasets.decoding.decode import luma
+from datasets.decoding.decode import luma, read
 from datasets.resampling import resized
 from models import standalone
 from study.training.prediction.views import views_of
@@ -54,6 +55,17 @@ def test_resizing_differs_from_opencv_by_rounding_alone(
     difference = np.abs(standalone.resize(image, *new, shrinks=shrinks).astype(int) - expected)
     assert difference.max() <= 1
     assert difference.mean() < 0.2
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "1", "LA", "RGBA", "P", "I;16"])
+def test_files_are_read_as_the_platform_decodes_them(mode: str, tmp_path: Path) -> None:
+    colours = pixels((20, 30), 3)
+    if mode == "I;16":
+        picture = PIL.Image.fromarray(colours[..., 0].astype(np.uint16) * 100)
+    else:
+        picture = PIL.Image.fromarray(colours).convert(mode)
+    picture.save(tmp_path / "image.png")
+    np.testing.assert_array_equal(standalone.read(tmp_path / "image.png"), read(tmp_path / "image.png", "image"))
 
 
 def test_grey_of_colour_equals_opencv() -> None:

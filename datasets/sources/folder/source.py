@@ -116,6 +116,11 @@ class FolderSource(FileSource):
         classes = self._folder_settings.value_classes or listed_classes(
             self._root, masked or scribbled, overlapping=overlapping
         )
+        if self._folder_settings.mask_threshold is not None and not overlapping and len(classes or ()) > 1:
+            raise DataError(
+                f"{self._root}: mask_threshold makes one class, and classes.txt lists {len(classes or ())}; allowed: "
+                "one class; remove mask_threshold, and name the values of the classes in `mask_values`"
+            )
         if overlapping:
             check_scribbled(self._root, scribbled, classes or ())
         cases = [

@@ -9,6 +9,9 @@ from datasets.errors import DataError
 from datasets.source import BACKGROUND, Box, Point
 from datasets.sources.common.tables import Line, check_patients, read_table
 
+TAGS = frozenset({"1", "1.0", "0", "0.0", ""})
+"""Texts in columns of labels."""
+
 
 class Tables:
     """The optional tables; the image of each line must exist."""
@@ -57,8 +60,12 @@ class Tables:
     def labels(self) -> tuple[tuple[str, ...], dict[str, tuple[float, ...]]]:
         """Return the names of the labels, and their values by image."""
         header, lines = self._line_by_image("labels.csv")
-        names = tuple(name for name in header if name and name != "image")
+        names = tuple(name for name in header if name and name != "image" and self._has_tags(name, lines))
         return names, {image: tuple(line.tag(name) for name in names) for image, line in lines.items()}
+
+    def _has_tags(self, name: str, lines: Mapping[str, Line]) -> bool:
+        """Return whether a column is one of labels; those of downloads may have text or grades, and are not read."""
+        return not self._is_download or all(line[name] in TAGS for line in lines.values())
 
     def boxes(self) -> Mapping[str, list[Box]]:
         """Return the boxes by image."""

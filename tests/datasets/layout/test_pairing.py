@@ -97,8 +97,9 @@ def test_folders_of_annotators_are_told_from_those_of_classes(tmp_path: Path) ->
 def test_files_beside_images_and_masks_are_named(tmp_path: Path) -> None:
     for number in range(3):
         save(picture(30 + number), tmp_path / "extra" / f"photo {number}.png")
-    pairing = paired(tmp_path, "images/{name}.png", "masks/{name}.png")
-    assert pairing.paired == 6
+    names = [f"{number:02d}" for number in range(30)]
+    pairing = paired(tmp_path, "images/{name}.png", "masks/{name}.png", names=names)
+    assert pairing.paired == 30
     assert [text for text in pairing.left_out if text.startswith("extra/")]
 
 

@@ -15,7 +15,7 @@ from datasets.layout.patients import patient_pattern
         (["patient01_1", "patient01_2", "patient02_1"], {"patient01", "patient02"}),
         (["x_subject-3_a", "x_subject-3_b", "y_subject-4_a"], {"subject-3", "subject-4"}),
         (["patient_1/a", "patient_1/b", "patient_2/a"], {"patient_1", "patient_2"}),
-        (["u_1", "u_2", "v_1", "v_2", "w_1", "w_2"], {"u", "v", "w"}),
+        ([f"{name}_{number}" for name in "rstuvwxy" for number in (1, 2)], set("rstuvwxy")),
     ],
 )
 def test_strong_evidence_gives_a_pattern(names: list[str], patients: set[str]) -> None:
@@ -29,6 +29,8 @@ def test_strong_evidence_gives_a_pattern(names: list[str], patients: set[str]) -
     "names",
     [
         ["img_1", "img_2", "img_3"],
+        [f"{kind}_{number}" for kind in ("benign", "malignant", "normal") for number in range(1, 7)],
+        [f"{name}_{number}" for name in "rstuvwxy" for number in range(13)],
         ["1", "2", "3"],
         ["12L", "13L", "14R"],
         ["patient1", "patient2"],

@@ -1,8 +1,10 @@
 """`from study import Study`: what it returns equals what the command line prints and writes."""
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets.errors import DataError
+from datasets.settings import ImageSettings
 from study import Study
 from study.cli.main import main
 from study.errors import ConfigError
+from study.inference.arrays import spacing_of
 from study.monitoring.plan_summary import write_plan
 from study.training.load_model import open_model
 from tests.support.documents import base, write_study
@@ -24,6 +29,8 @@ from tests.support.importing import sheet_of_data_sets
 from tests.support.tiny import tiny
 from tests.support.volumes import write_nifti
 
+RECURSIVE: list[object] = []
+RECURSIVE.append(RECURSIVE)
 Capture = pytest.CaptureFixture[str]
 
 
@@ -86,15 +93,17 @@ def test_a_plan_has_the_facts_of_the_command(kind: str, tmp_path: Path, capsys: 
     assert plan.stages.image_epochs.sum() == plan.summary["image_epochs"]["unique"]
     assert not plan.stages.finished.any()
     assert "<pre>study        small" in plan._repr_html_()
+    assert repr(plan) == "StudyPlan('small', 12 replicates, 14 stages to run)"
     assert not (tmp_path / "runs").exists()
 
 
 def test_overrides_replace_values_of_a_file_or_a_mapping_which_stay_unchanged(tmp_path: Path) -> None:
     document, file = base(), write_study(base(), tmp_path / "study.yaml")
-    overrides = {"compare.folds": 4, "name": "other", "compare.seeds": (0, 1)}
-    for given in (document, file):
-        plan = Study.plan(given, overrides=overrides, cache=tmp_path / "cache")
-        assert (plan.name, plan.replicates) == ("other", 48)
+    for seeds in ((0, 1), range(2), np.arange(2)):
+        overrides = {"compare.folds": np.int64(4), "name": "other", "compare.seeds": seeds}
+        for given in (document, file):
+            plan = Study.plan(given, overrides=overrides, cache=tmp_path / "cache")
+            assert (plan.name, plan.replicates) == ("other", 48)
     assert document == base()
 
 
@@ -105,6 +114,7 @@ def test_overrides_replace_values_of_a_file_or_a_mapping_which_stay_unchanged(tm
         ({"stages.segment.lr": 0.1}, "stages.segment.lr: "),
         ({"image.size": object}, "<class 'object'> is a type; allowed: text, numbers"),
         ({"name.first": "a"}, "'name' holds 'small', which has no keys; allowed:"),
+        ({"compare.seeds": RECURSIVE}, "is nested more than 50 levels deep; allowed:"),
     ],
 )
 def test_problems_of_a_study_are_raised_in_the_lines_of_the_command(
@@ -148,6 +158,7 @@ def test_options_of_a_table_that_the_study_lacks_are_refused(study: Study) -> No
         ({"metric": "dcie"}, "metric is dcie; allowed: mean_iou, dice"),
         ({"search": True}, "has no search"),
         ({"hours": True}, "--hours needs budgets"),
+        ({"rows": "pathway"}, r"rows is 'pathway'; allowed: a list of factors; write \['pathway'\]"),
         ({"stage": "segment", "class_": "blob"}, "--class with --stage"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -244,12 +255,105 @@ def test_other_types_of_arrays_are_scaled_from_their_range(study: Study, trained
         np.testing.assert_allclose(study.predict(array).probabilities, expected, atol=0.02)
 
 
+def test_images_of_pillow_and_tensors_are_predicted_as_their_arrays(study: Study, trained: Finished) -> None:
+    with Image.open(trained.data / "images" / "p0.png") as image:
+        pixels = np.asarray(image)
+        expected = study.predict(pixels).probabilities
+        for other in (
+            image,
+            torch.from_numpy(pixels.copy()),
+            pixels[..., None],
+            image.convert("RGBA"),
+            image.convert("P"),
+        ):
+            prediction = study.predict(other)  # type: ignore[call-overload]
+            np.testing.assert_array_equal(prediction.probabilities, expected)
+            assert prediction.overlay().shape == (*pixels.shape, 3)
+
+
+def test_a_prediction_keeps_its_pixels_if_the_array_changes(study: Study) -> None:
+    image = np.full((9, 9), 7, np.uint8)
+    prediction = study.predict(image)
+    image[:] = 0
+    assert (prediction.pixels == 7).all()
+
+
+def test_a_changed_table_leaves_the_next_one_as_it_was(study: Study) -> None:
+    for name in ("results", "comparisons", "tests", "images"):
+        table = getattr(study, name)
+        table["split"] = "changed"
+        assert "changed" not in set(getattr(study, name).split)
+
+
+def test_numbers_that_no_cell_has_are_floats(study: Study) -> None:
+    table = study.table()
+    for name in ("p_better", "labels_saved"):
+        assert table[name].isna().all()
+        assert table[name].dtype == np.float64
+
+
+def test_a_study_is_read_where_it_was_opened(
+    trained: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained.store.root.parent)
+    study = Study.open(trained.store.root.name, "tiny", cache=trained.cache.name)
+    monkeypatch.chdir(tmp_path)
+    assert not study.results.empty
+    assert study.predict([trained.data / "images" / "p0.png"])[0].out_of_fold
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_networks_are_kept_for_the_next_prediction_until_refresh(tmp_path: Path) -> None:
+    kept = finished(tmp_path, overlapping=False, changes={"stages.segment.steps": 1})
+    study, image = Study.open(kept.store.root, "tiny", cache=kept.cache), np.zeros((9, 9), np.uint8)
+    study.predict(image)
+    for digest in kept.stages:
+        (kept.store.stage(digest) / "weights.safetensors").unlink()
+    study.predict(image)
+    study.refresh()
+    with pytest.raises(ConfigError, match="allowed: a stage with its weights"):
+        study.predict(image)
+
+
+def test_a_warning_says_if_the_images_of_the_study_cannot_be_recognised(tmp_path: Path) -> None:
+    moved = finished(tmp_path, overlapping=False, changes={"stages.segment.steps": 1})
+    folder = moved.data.rename(tmp_path / "elsewhere")
+    study = Study.open(moved.store.root, "tiny", cache=moved.cache)
+    with pytest.warns(UserWarning, match="the study's own images cannot be recognised") as caught:
+        (prediction,) = study.predict([folder / "images" / "p0.png"])
+    assert prediction.out_of_fold is None
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("spacing", [(), (1,), (1, 0), (1, float("nan")), "ab", (1, 2, 3)])
+def test_spacing_is_two_numbers_above_0(spacing: Any) -> None:  # noqa: ANN401 - also what is refused
+    with pytest.raises(DataError, match=r"image.spacing 1 mm; allowed: height and width of a pixel in mm"):
+        spacing_of(spacing, ImageSettings(fit="patch", spacing=1.0))
+    assert spacing_of(np.array([0.5, 2]), ImageSettings(fit="patch", spacing=1.0)) == (0.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Study.plan(None), "a study file is a NoneType; allowed: a path or a mapping"),  # type: ignore[arg-type]
+        (lambda: Study.plan({}, overrides="a=b"), "overrides is 'a=b'; allowed: a mapping"),  # type: ignore[arg-type]
+        (lambda: Study.plan({}, overrides={3: 3}), "overrides is {3: 3}; allowed: a mapping"),  # type: ignore[dict-item]
+        (lambda: Study.open(None, "a"), "storage is None; allowed: a folder"),  # type: ignore[arg-type]
+        (lambda: Study.open("runs", 3), "name is 3; allowed: the name of a study"),  # type: ignore[arg-type]
+    ],
+)
+def test_arguments_of_other_types_are_refused_in_one_line(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^Study: {message}") as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
 def test_overlapping_classes_have_masks_and_no_labels(overlapping: Finished) -> None:
     study = Study.open(overlapping.store.root, "tiny", cache=overlapping.cache)
     prediction = study.predict(pixels_of(overlapping.data / "images" / "p1.png"))
     assert prediction.channels == prediction.classes == tuple(CLASSES)
     np.testing.assert_array_equal(prediction.masks, prediction.probabilities >= 0.4)
-    with pytest.raises(ValueError, match="may overlap, so that a pixel has no single label; allowed: "):
+    with pytest.raises(ConfigError, match="may overlap, so that a pixel has no single label; allowed: "):
         _ = prediction.labels
 
 
@@ -260,7 +364,15 @@ def test_overlapping_classes_have_masks_and_no_labels(overlapping: Finished) -> 
         (["none.png"], {}, "none.png cannot be read"),
         ("missing", {}, "missing cannot be read"),
         (".", {}, r". is a folder; allowed: one image, or a list; write \['.'\]"),
-        ([3], {}, "an image is a int; allowed: arrays of numpy and paths"),
+        ([3], {}, "the image is a int; allowed: arrays of numpy, images of Pillow, tensors on the CPU"),
+        (None, {}, "the image is a NoneType; allowed: arrays of numpy"),
+        ("", {}, "the path of an image is empty; allowed: a file or folder"),
+        ("a\0b", {}, "cannot be read .embedded null byte"),
+        ("a" * 5000, {}, "cannot be read .File name too long"),
+        (np.zeros((9, 9), np.uint8), {"threshold": "0.5"}, "threshold is '0.5'; allowed: 0 to 1"),
+        (np.zeros((9, 9), np.uint8), {"arm": "pathway=none"}, "arm is 'pathway=none'; allowed: a mapping"),
+        (np.zeros((9, 9), np.uint8), {"fold": "0"}, "fold is '0'; allowed: a whole number"),
+        (np.zeros((9, 9), np.uint8), {"spacing": (1, 1)}, "spacing is .1, 1., and the study sets no image.spacing"),
         (np.zeros((4, 5, 2), np.uint8), {}, "the image has 2 channels; allowed: 1 or 3"),
         (np.zeros(7, np.uint8), {}, r"the image has the shape \(7,\); allowed: \(height, width\)"),
         (np.zeros((0, 7), np.uint8), {}, r"the image has the shape \(0, 7\); allowed:"),
@@ -324,6 +436,12 @@ def test_notebooks_show_the_name_the_state_and_the_table(study: Study) -> None:
     assert "<strong>tiny</strong>: finished" in shown
     assert "<table>" in shown
     assert "labelled_fraction" in shown
+
+
+def test_notebooks_show_what_is_wrong_with_a_damaged_study(trained: Finished, tmp_path: Path) -> None:
+    shutil.copytree(trained.store.root, tmp_path / "runs")
+    (tmp_path / "runs" / "studies" / "tiny" / "plan.json").write_text("{")
+    assert "is not the JSON that was written" in Study.open(tmp_path / "runs", "tiny")._repr_html_()
 
 
 def test_a_study_without_results_says_what_to_do(trained: Finished, tmp_path: Path) -> None:

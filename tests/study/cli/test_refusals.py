@@ -255,7 +255,7 @@ def _run_process(file: str, folder: Path) -> str:
         command, cwd=folder, env={"PYTHONPATH": str(root), "PATH": ""}, capture_output=True, text=True, check=False
     )
     assert result.returncode == 2
-    assert not result.stdout
+    assert result.stdout in {"", f"reading {file} and its data\n"}  # that line if the imports take longer than a second
     assert result.stderr.count("\n") == 1
     assert "; allowed: " in result.stderr
     assert not (folder / "runs").exists()

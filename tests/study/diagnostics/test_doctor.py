@@ -56,7 +56,10 @@ def test_a_missing_library_is_a_failure_with_a_remedy(tmp_path: Path, monkeypatc
     monkeypatch.setattr(doctor, "LIBRARIES", ("no-such-library",))
     finding = found(tmp_path, tmp_path, "library")
     assert finding.line == "library      no-such-library is not installed"
-    assert (finding.sound, finding.remedy) == (False, "pip install --force-reinstall segmentation-study")
+    assert (finding.sound, finding.remedy) == (
+        False,
+        "install the wheel of the platform again (pip install --force-reinstall FILE.whl)",
+    )
 
 
 def test_an_unreachable_hub_is_no_failure_and_has_a_remedy(tmp_path: Path) -> None:

@@ -5,10 +5,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from datasets.decoding.decode import read
 from datasets.settings import FileChannels, VolumeSettings
+from study import Study
 from study.cli.main import main
+from study.errors import ConfigError
 from study.inference.inputs import InputImage, group_channels
 from study.training.load_model import open_model
 from tests.support.finished import Finished, finished
@@ -48,6 +51,24 @@ def test_a_case_with_missing_channels_is_skipped(study: Finished, tmp_path: Path
     assert run(study, "predict", "tiny", *files, "-o", tmp_path) == 2
     message = "there is no brain_000_0001; allowed: a file for each channel (_0003, _0000, _0001); add it"
     assert message in capsys.readouterr().err
+
+
+def test_python_predicts_the_files_of_a_case_together(study: Finished, tmp_path: Path) -> None:
+    opened = Study.open(study.store.root, "tiny", cache=study.cache)
+    files = [
+        study.data / "imagesTr" / f"brain_{case}_{number:04d}.nii.gz" for case in ("000", "001") for number in (0, 1, 3)
+    ]
+    assert run(study, "predict", "tiny", study.data / "imagesTr", "-o", tmp_path, "--overlay") == 0
+    predictions = opened.predict(files)
+    assert len(predictions) == 2
+    for number, prediction in enumerate(predictions):
+        assert prediction.pixels.shape[-1] == 3
+        with Image.open(tmp_path / f"brain_00{number}_overlay.png") as overlay:
+            np.testing.assert_array_equal(prediction.overlay(), np.asarray(overlay))
+    with pytest.raises(
+        ConfigError, match=r"is one of the files of an image.*\(_0003, _0000, _0001\); .*; write a list"
+    ):
+        opened.predict(files[0])
 
 
 def test_modalities_in_one_file_are_predicted_together(tmp_path: Path, capsys: Capture) -> None:

@@ -169,7 +169,7 @@ from pathlib import Path
 model = load(sys.argv[3])
 scores = {}
 for file in sorted(Path(sys.argv[4]).iterdir()):
-    masks = model.predict(np.asarray(Image.open(file)), size=(40, 40)).masks
+    masks = model.predict(read(file), size=(40, 40)).masks
     truth = np.load(Path(sys.argv[5]) / (file.stem + ".npy"))
     both, sizes = (masks & truth).sum(axis=(1, 2)), masks.sum(axis=(1, 2)) + truth.sum(axis=(1, 2))
     scores[file.stem] = (2 * both / sizes).tolist()

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from study.inference.model_card import _pseudo_labels
+from datasets.settings import ImageSettings
+from study.inference.model_card import _needs_opencv, _pseudo_labels
 from study.store.store import Store
 from study.training.load_model import open_model
 from tests.study.training.test_pseudo_labels import document, last, trained
@@ -21,3 +22,13 @@ def test_the_model_card_states_who_labelled_which_images(tmp_path: Path) -> None
     ))  # fmt: skip
     assert teacher == ""
     assert card == f" It also learned from {images} images without masks, with pseudo-labels predicted by 2 networks."
+
+
+def test_opencv_is_needed_to_equalise_and_to_prepare_colours() -> None:
+    for channels, prepare, needed in (
+        (1, {"gamma": 2}, False),
+        (1, {"equalise": {}}, True),
+        (3, {}, False),
+        (3, {"gamma": 2}, True),
+    ):
+        assert _needs_opencv(ImageSettings.model_validate({"channels": channels, "prepare": prepare})) == needed

@@ -228,5 +228,5 @@ def test_tables_and_axes_of_distances_state_their_unit(study: Finished, capsys: 
     assert {metric for metric, unit in units.items() if unit == "mm"} == {"hd95", "assd"}
     assert set(units.values()) == {"mm", ""}
     figure = curves(comparisons, metric="assd", aggregation="case")
-    label = figure.get_supylabel()
+    label = " ".join(figure.axes[0].get_ylabel().split())
     assert label.startswith("Average symmetric surface distance in mm (")

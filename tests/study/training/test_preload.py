@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from study.cli import main
+from study.cli.running import run_document
 
 
 def test_the_training_modules_are_imported() -> None:
@@ -50,7 +50,7 @@ def test_a_run_preloads_the_module_if_its_processes_are_reused(
 
     monkeypatch.setattr("study.run.LocalCluster", cluster)
     with pytest.raises(InterruptedError):
-        main._run({"resources": {"workers": workers}}, "spec.yaml", tmp_path, tmp_path, None)
+        run_document({"resources": {"workers": workers}}, "spec.yaml", tmp_path, tmp_path, None)
     [name] = preloaded
     assert (name is not None and find_spec(name) is not None) == imported
 
