@@ -1,10 +1,10 @@
 """The values in a sample of masks, and which settings read them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,7 @@ MODE_SHARE: Final = 0.5
 """Share of the greys between 0 and 255 near one value that shows a further class in compressed masks."""
 UNNAMED: Final = "foreground"
 Colour = tuple[int, int, int]
+Value = TypeVar("Value", int, Colour)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +109,7 @@ def looks_like_masks(sample: MaskSample) -> bool:
 
 def _is_bimodal(masks: Sequence[Mapping[int, int]]) -> bool:
     """Whether nearly all pixels are near 0 or 255, and both occur."""
-    total = Counter[int]()
-    for values in masks:
-        total.update(values)
+    total = _total(masks)
     if not total or max(total) > 255:
         return False
     between = sum(count for value, count in total.items() if NOISE < value < 255 - NOISE)
@@ -192,9 +191,7 @@ def _is_void(sample: MaskSample, foreground: Sequence[int], classes: ClassTable)
 
 def _light_background(sample: MaskSample) -> Proposal | None:
     """Return the keys for masks whose background is not 0: most pixels of nearly all of several masks."""
-    total = Counter[int]()
-    for values in sample.greys:
-        total.update(values)
+    total = _total(sample.greys)
     ((value, count),) = total.most_common(1) or [(0, 0)]
     border = sum(max(values, key=lambda number: values[number]) == value for values in sample.greys)
     if value == 0 or len(total) < 3 or 2 * count < total.total() or border < 0.9 * len(sample.greys):
@@ -231,9 +228,7 @@ def _ids(sample: MaskSample, foreground: Sequence[int], classes: ClassTable, str
 
 def _doubts(sample: MaskSample, numbers: Sequence[int], classes: ClassTable, *, void: bool) -> list[str]:
     """Return what to check where ids may stand for something else."""
-    total = Counter[int]()
-    for values in sample.greys:
-        total.update(values)
+    total = _total(sample.greys)
     value, count = max(total.items(), key=lambda entry: entry[1], default=(0, 0))
     doubts = []
     if numbers and not total[0]:
@@ -317,15 +312,21 @@ def _lossy(sample: MaskSample) -> Proposal:
 
 def _has_mode_between(masks: Sequence[Mapping[int, int]]) -> bool:
     """Whether most greys between 0 and 255 are near one value, and are more than traces of compression."""
-    total = Counter[int]()
-    for values in masks:
-        total.update(values)
+    total = _total(masks)
     between = {value: count for value, count in total.items() if NOISE < value < 255 - NOISE}
     windows = [
         sum(between.get(value, 0) for value in range(centre - 10, centre + 11))
         for centre in range(NOISE + 1, 255 - NOISE)
     ]
     return max(windows) >= max(MODE_SHARE * sum(between.values()), 0.005 * total.total(), 1)
+
+
+def _total(masks: Iterable[Mapping[Value, int]]) -> Counter[Value]:
+    """Return how often each value occurs in all masks."""
+    total = Counter[Value]()
+    for values in masks:
+        total.update(values)
+    return total
 
 
 def _has_hues(values: Mapping[Colour, int]) -> bool:
@@ -343,9 +344,7 @@ def _brightest(values: Mapping[Colour, int]) -> Mapping[int, int]:
 
 def _colours(sample: MaskSample, classes: ClassTable) -> Proposal:
     """Return the keys for masks with colours; masks without colours hold greys of the same table."""
-    total = Counter[Colour]()
-    for values in sample.colours:
-        total.update(values)
+    total = _total(sample.colours)
     for greys in sample.greys:
         total.update({(grey, grey, grey): count for grey, count in greys.items()})
     masks = len(sample.colours) + len(sample.greys)

@@ -1,6 +1,7 @@
-"""Fixtures shared by several test files, read-only or write-only: small finished studies, an object store."""
+"""Fixtures shared by several test files: small finished studies, an object store, an empty working directory."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +26,12 @@ def server() -> Iterator[ObjectStore]:
     """An object store behind a real S3-protocol server."""
     with object_store() as store:
         yield store
+
+
+@pytest.fixture
+def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, with caches of its own and without the hub."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path

@@ -23,14 +23,7 @@ from tests.support.layouts import LAYOUTS, blob, coco, colour_picture, paired_fo
 from tests.support.pictures import picture, save, truncate
 
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("working_directory")
 
 
 def command(*words: str) -> int:

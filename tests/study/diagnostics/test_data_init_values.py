@@ -8,25 +8,17 @@ import pytest
 
 from study.cli.main import main
 from study.config.document import read_document
+from tests.study.diagnostics.test_data_init import command
 from tests.support.layouts import cvat
 from tests.support.layouts_values import binary, colours, folders, levels, nested
 
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("working_directory")
 
 
 def init(place: str | Path, *options: str) -> int:
     """Run `study data init`; return its exit status."""
-    with pytest.raises(SystemExit) as ended:
-        main(["data", "init", str(place), *options])
-    return int(ended.value.code or 0)
+    return command("data", "init", str(place), *options)
 
 
 def settings_of(place: Path, capsys: Capture) -> tuple[dict[str, Any], str]:

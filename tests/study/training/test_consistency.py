@@ -20,7 +20,7 @@ from study.training.load_model import open_model
 from study.training.loader import WorkerContext
 from study.training.train_stage import another_network, open_setup, run_stage
 from tests.support.finished import CLASSES, IMAGES, write_pictures
-from tests.support.stages import ignore, runtime
+from tests.support.stages import ignore, interrupt, runtime
 from tests.support.tiny import planned, tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -189,13 +189,7 @@ def test_an_interrupted_stage_ends_bitwise_equal_and_is_restored(
     augment = {"stages.segment.augment": {"flip": 0.5, "rotate": 10}} if "stages.segment.recipe" not in changes else {}
     (job,) = chain(planned(tiny({**SHORT, "stages.segment.steps": 6, **augment, **changes}), cache))
     uninterrupted = trained(job, tmp_path / "whole", cache)
-
-    def stop(scores: Mapping[str, float]) -> None:
-        if scores["epoch"] > 1:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_stage(job, runtime(tmp_path / "cut", cache), WorkerContext(report=stop))
+    interrupt(job, runtime(tmp_path / "cut", cache))
     cut = trained(job, tmp_path / "cut", cache)
     assert all(torch.equal(tensor, cut[name]) for name, tensor in uninterrupted.items())
     model = open_model(Store(tmp_path / "cut"), job.digest)

@@ -35,7 +35,7 @@ from study.training.train_stage import (
     train,
 )
 from tests.support.finished import CLASSES, write_pictures
-from tests.support.stages import ignore, runtime
+from tests.support.stages import ignore, interrupt, runtime
 from tests.support.tiny import planned, tiny
 from tests.support.workers import together
 
@@ -174,13 +174,8 @@ def test_an_interrupted_stage_that_labels_once_more_ends_with_the_same_bits(labe
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     shutil.rmtree(Store(tmp_path / "cut").stage(last(plan)))
 
-    def stop(scores: Mapping[str, float]) -> None:
-        if scores["epoch"] > 1:
-            raise KeyboardInterrupt
-
     job = stage_job(plan, plan.nodes[last(plan)])
-    with pytest.raises(KeyboardInterrupt):
-        run_stage(job, runtime(tmp_path / "cut", cache), WorkerContext(report=stop))
+    interrupt(job, runtime(tmp_path / "cut", cache))
     shutil.rmtree(cache / "prepared")
     assert equal(whole, trained(plan, tmp_path / "cut", cache))
     model = open_model(Store(tmp_path / "cut"), job.digest)

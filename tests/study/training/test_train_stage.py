@@ -38,7 +38,7 @@ from study.training.oom import too_large
 from study.training.train_stage import DataChanged, Member, _history_table, open_setup, run_stage, stage_examples
 from study.training.trainer import Diverged
 from tests.support.finished import CLASSES, write_pictures
-from tests.support.stages import ignore, runtime
+from tests.support.stages import ignore, interrupt, runtime
 from tests.support.tiny import planned, tiny
 
 SMALL = {"stages.classify.epochs": 1, "stages.segment.steps": 4, "compare.folds": 2}
@@ -231,13 +231,7 @@ def test_a_stage_with_deep_supervision_and_a_moving_average_is_resumed_and_resto
     }  # fmt: skip
     (job,) = chain(planned(tiny(SMALL | changes), cache), "none")
     perform(job, tmp_path / "whole", cache)
-
-    def stop(scores: Mapping[str, float]) -> None:
-        if scores["epoch"] > 1:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_stage(job, runtime(tmp_path / "cut", cache), WorkerContext(report=stop))
+    interrupt(job, runtime(tmp_path / "cut", cache))
     perform(job, tmp_path / "cut", cache)
     uninterrupted, cut = (load_file(Store(tmp_path / place).weights(job.digest)) for place in ("whole", "cut"))
     assert uninterrupted.keys() == cut.keys()

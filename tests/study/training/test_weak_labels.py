@@ -23,7 +23,7 @@ from study.training.loader import WorkerContext
 from study.training.oom import _train_step, _weak_target
 from study.training.train_stage import _labels_without_masks, _training_loop, open_setup, run_stage, stage_examples
 from tests.support.finished import CLASSES, write_pictures
-from tests.support.stages import ignore, runtime
+from tests.support.stages import ignore, interrupt, runtime
 from tests.support.tiny import planned, tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -171,13 +171,7 @@ def test_an_interrupted_stage_ends_with_the_same_bits(rest: str, cache: Path, tm
     changes = {"stages.segment.rest": rest, "stages.segment.augment": {"flip": 0.5, "rotate": 10}}
     job = job_of(planned(tiny({**SHORT, **changes}), cache))
     whole = trained(job, tmp_path / "whole", cache)
-
-    def stop(scores: Mapping[str, float]) -> None:
-        if scores["epoch"] > 1:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_stage(job, runtime(tmp_path / "cut", cache), WorkerContext(report=stop))
+    interrupt(job, runtime(tmp_path / "cut", cache))
     cut = trained(job, tmp_path / "cut", cache)
     assert all(torch.equal(tensor, cut[name]) for name, tensor in whole.items())
 
